@@ -1,0 +1,1 @@
+"""Models: architectures composed of `nn`, and their doors to the ecosystem."""

@@ -1,0 +1,1 @@
+"""Objectives: equations over a model's outputs and a batch, one file per kind of loss."""

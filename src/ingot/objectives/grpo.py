@@ -1,0 +1,112 @@
+"""GRPO: policy gradient with the group's mean as baseline, clipped, on the model's own answers.
+
+```
+ratio = p(token) / p_old(token)
+loss  = -min(ratio * A, clip(ratio, 1 - low, 1 + high) * A) + beta * ratio * k3
+k3    = r - 1 - log r,   r = p_reference(token) / p(token)
+```
+
+One update per batch of rollouts needs no old probabilities: the ratio is 1 and its gradient that of
+log p, so that the loss is REINFORCE with a baseline (Williams 1992). The ratio before k3 makes the
+gradient of the penalty that of the divergence itself; k3 alone is a biased one.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from ingot.objectives.objective import IGNORED, Batch, Loss
+
+
+class GRPO:
+    """Group-relative policy optimisation over batches of rollouts.
+
+    A batch holds `inputs` [b, t] and `targets` [b, t] (-100 outside the answers) as int64, `advantages`
+    [b], and may hold `old_logprobs` [b, t], those of the targets when they were sampled.
+
+    Args:
+        clip_low: how far below 1 the ratio still counts.
+        clip_high: how far above 1; larger than `clip_low` lets rare tokens grow (DAPO, section 3.1).
+        reference: model whose divergence is penalised, or None.
+        beta: weight of that penalty.
+        answer_length: tokens that every answer counts as. None divides by the real number of tokens
+            (DAPO, section 3.3); a constant takes away the last preference of length (Dr. GRPO).
+
+    Source: Shao et al. 2024, arXiv 2402.03300, section 4.1; Yu et al. 2025 (DAPO), arXiv 2503.14476;
+    Liu et al. 2025 (Dr. GRPO), arXiv 2503.20783.
+    """
+
+    def __init__(
+        self,
+        *,
+        clip_low: float = 0.2,
+        clip_high: float = 0.28,
+        reference: nn.Module | None = None,
+        beta: float = 0.04,
+        answer_length: int | None = None,
+    ) -> None:
+        self.clip_low = clip_low
+        self.clip_high = clip_high
+        self.reference = reference
+        self.beta = beta
+        self.answer_length = answer_length
+
+    def weight(self, batch: Batch) -> float:
+        """Returns the number of answer tokens, or of answers times `answer_length`."""
+        if self.answer_length is not None:
+            return float(batch["targets"].shape[0] * self.answer_length)
+        return float((batch["targets"] != IGNORED).sum())
+
+    def loss(self, model: nn.Module, batch: Batch) -> Loss:
+        """Returns the loss summed over the answer tokens, n of them."""
+        answered = batch["targets"] != IGNORED  # [b, t]
+        logprobs, entropy = token_logprobs(model, batch["inputs"], batch["targets"])  # [n], [n]
+        advantages = batch["advantages"][:, None].expand_as(answered)[answered]  # [n]
+        old = batch["old_logprobs"][answered] if "old_logprobs" in batch else logprobs.detach()
+        ratio = (logprobs - old).exp()
+        clipped = ratio.clamp(1 - self.clip_low, 1 + self.clip_high)
+        losses = -torch.minimum(ratio * advantages, clipped * advantages)
+        metrics = {
+            "entropy": entropy.sum(),
+            "clipped": (clipped * advantages < ratio * advantages).float().sum(),
+        }
+        if self.reference is not None:
+            with torch.no_grad():
+                theirs, _ = token_logprobs(self.reference, batch["inputs"], batch["targets"])
+            penalty = k3(logprobs, theirs)
+            losses = losses + self.beta * ratio * penalty
+            metrics["kl"] = penalty.detach().sum()
+        return Loss(losses.sum(), metrics)
+
+
+def token_logprobs(model: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-probabilities of the answer tokens under the model at temperature 1.
+
+    Args:
+        model: a causal language model with named outputs and a `head`.
+        inputs: [b, t] int64.
+        targets: [b, t] int64, -100 outside the answers.
+
+    Returns:
+        Of the n answer tokens, row by row: log-probabilities [n], and entropies [n] of the
+        distributions that they came from (without gradient), both float32.
+    """
+    answered = targets != IGNORED
+    hidden = model(inputs, logits=False).hidden[answered]  # [n, d]: the head works on answers only
+    logits = model.get_submodule("head")(hidden).float()  # [n, v]
+    logprobs = -cross_entropy(logits, targets[answered], reduction="none")  # [n]
+    with torch.no_grad():
+        everything = logits.log_softmax(-1)
+        entropy = -(everything.exp() * everything).sum(-1)
+    return logprobs, entropy
+
+
+def k3(logprobs: Tensor, reference: Tensor) -> Tensor:
+    """An estimate of KL(policy || reference) from tokens of the policy: never negative, unbiased.
+
+    Source: Schulman 2020, "Approximating KL divergence".
+    """
+    difference = reference - logprobs
+    return difference.exp() - 1 - difference

@@ -1,0 +1,1 @@
+"""Optimizers that PyTorch lacks, which parameter gets which, and learning-rate schedules."""
