@@ -1,0 +1,128 @@
+"""Permutations and streams: bijections, every token once, pure in seed and step."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ingot.data.permutation import key, permute
+from ingot.data.stream import Stream, WindowStream
+from ingot.errors import DataError
+
+
+@settings(max_examples=200, deadline=None)
+@given(n=st.integers(1, 3000), parts=st.lists(st.integers(-(2**70), 2**70), min_size=1, max_size=3))
+def test_a_permutation_gives_every_thing_once(n: int, parts: list[int]) -> None:
+    things = permute(np.arange(n), n, key(*parts))
+    assert np.array_equal(np.sort(things), np.arange(n))
+
+
+@given(n=st.integers(1, 2**40), k=st.integers(0, 2**64 - 1), data=st.data())
+def test_a_place_does_not_depend_on_what_else_is_asked(n: int, k: int, data: st.DataObject) -> None:
+    places = np.array(data.draw(st.lists(st.integers(0, n - 1), min_size=1, max_size=20)))
+    together = permute(places, n, k)
+    assert [int(permute(places[i : i + 1], n, k)[0]) for i in range(len(places))] == together.tolist()
+    assert together.max() < n
+
+
+def test_a_place_outside_is_refused() -> None:
+    for wrong in (-1, 5):
+        with pytest.raises(IndexError):
+            permute(np.array([wrong]), 5, 1)
+
+
+def test_all_orders_of_few_things_are_about_as_frequent() -> None:
+    """A chi-square test over the 24 orders of four things, under 2,400 keys."""
+    counts = Counter(tuple(permute(np.arange(4), 4, key(seed, 1)).tolist()) for seed in range(2_400))
+    assert len(counts) == 24
+    chi = sum((count - 100) ** 2 / 100 for count in counts.values())
+    assert chi < 56  # 0.9999 of the distribution with 23 degrees of freedom
+
+
+def test_neighbours_do_not_stay_neighbours() -> None:
+    things = permute(np.arange(10_000), 10_000, key(3)).astype(float)
+    assert abs(np.corrcoef(things[:-1], things[1:])[0, 1]) < 0.05
+    assert abs(np.corrcoef(things, np.arange(10_000))[0, 1]) < 0.05
+
+
+def test_orders_do_not_change_with_the_release() -> None:
+    assert permute(np.arange(8), 8, key(1, 2)).tolist() == [7, 3, 4, 5, 2, 0, 6, 1]
+
+
+@settings(max_examples=100, deadline=None)
+@given(n=st.integers(3, 400), context=st.integers(1, 40), batch=st.integers(1, 7), seed=st.integers(0, 9))
+def test_an_epoch_covers_each_token_once(n: int, context: int, batch: int, seed: int) -> None:
+    if n < context + 1:
+        return
+    tokens = np.arange(n, dtype=np.uint16)
+    stream = WindowStream(tokens, context, batch, seed)
+    steps = -(-2 * stream.windows // batch)
+    batches = [stream.batch(step) for step in range(steps)]
+    inputs, targets, ids = (
+        torch.cat([b[name] for b in batches]) for name in ("inputs", "targets", "sample_ids")
+    )
+    assert torch.equal(targets, inputs + 1)
+    assert inputs.dtype == targets.dtype == ids.dtype == torch.int64
+    for epoch in range(2):
+        rows = slice(epoch * stream.windows, (epoch + 1) * stream.windows)
+        covered = targets[rows].flatten().tolist()
+        assert len(covered) == len(set(covered)) == stream.windows * context
+        assert sorted(covered) == list(range(min(covered), max(covered) + 1))
+        assert n - 1 - len(covered) < 2 * context
+        assert set(ids[rows].tolist()) == set(range(rows.start, rows.stop))
+
+
+def test_offsets_and_orders_differ_between_epochs() -> None:
+    tokens = np.arange(10_000, dtype=np.uint16)
+    stream = WindowStream(tokens, context=100, batch_size=98, seed=1)
+    assert stream.windows == 99
+    stream = WindowStream(tokens, context=100, batch_size=99, seed=1)
+    firsts = [stream.batch(epoch)["inputs"][:, 0] for epoch in range(6)]
+    assert len({int(first.min()) for first in firsts}) > 3
+    assert not torch.equal(firsts[0].argsort(), firsts[1].argsort())
+
+
+def test_batches_are_pure_in_seed_and_step() -> None:
+    tokens = np.arange(5_000, dtype=np.uint16)
+    one, two, other = (WindowStream(tokens, 64, 8, seed) for seed in (1, 1, 2))
+    two.batch(17)
+    for name, value in one.batch(40).items():
+        assert torch.equal(value, two.batch(40)[name])
+    assert not torch.equal(one.batch(40)["inputs"], other.batch(40)["inputs"])
+
+
+def test_the_samples_do_not_depend_on_the_batch_size() -> None:
+    """Two small batches are one large one, so micro-batches and ranks can be cut freely."""
+    tokens = np.arange(5_000, dtype=np.uint16)
+    large, small = WindowStream(tokens, 64, 12, 1), WindowStream(tokens, 64, 4, 1)
+    for step in range(10):
+        parts = [small.batch(3 * step + part)["sample_ids"] for part in range(3)]
+        assert torch.equal(large.batch(step)["sample_ids"], torch.cat(parts))
+
+
+def test_a_fingerprint_notices_every_change_that_matters() -> None:
+    tokens = np.arange(5_000, dtype=np.uint16)
+    base: Stream = WindowStream(tokens, 64, 8, 1)
+    changed = tokens.copy()
+    changed[-1] += 1
+    others: list[Stream] = [
+        WindowStream(changed, 64, 8, 1),
+        WindowStream(tokens[:-1], 64, 8, 1),
+        WindowStream(tokens, 32, 8, 1),
+        WindowStream(tokens, 64, 4, 1),
+        WindowStream(tokens, 64, 8, 2),
+    ]
+    assert base.fingerprint == WindowStream(tokens.astype(np.uint32), 64, 8, 1).fingerprint
+    assert len({base.fingerprint, *(other.fingerprint for other in others)}) == 6
+
+
+def test_too_few_tokens_are_refused() -> None:
+    with pytest.raises(DataError, match="64 tokens are fewer than one window of 64"):
+        WindowStream(np.zeros(64, dtype=np.uint16), 64, 1, 0)
+    stream = WindowStream(np.arange(65, dtype=np.uint16), 64, 2, 0)
+    assert stream.batch(3)["inputs"].shape == (2, 64)
