@@ -1,0 +1,140 @@
+"""Sampling against plain Python, and its random numbers against their distribution."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from ingot.errors import ConfigError
+from ingot.inference.sampling import Rows, Sampling, draw, sample, threshold, uniform
+
+BITS = 2**64 - 1
+
+
+def allowed_by_hand(scores: list[float], k: int, p: float) -> set[int]:
+    """Which indexes may be sampled: the k best, of those the smallest set that reaches p."""
+    order = sorted(range(len(scores)), key=lambda i: -scores[i])[:k]
+    weights = [math.exp(scores[i]) for i in order]
+    kept, reached = set(), 0.0
+    for index, weight in zip(order, weights, strict=True):
+        kept.add(index)
+        reached += weight / sum(weights)
+        if reached >= p:
+            break
+    return kept
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 2**32),
+    st.lists(st.tuples(st.integers(1, 400), st.floats(0.01, 1.0)), min_size=1, max_size=4),
+    st.floats(0.1, 6),
+)
+def test_the_allowed_set_is_that_of_plain_python(seed: int, limits: list[tuple[int, float]], spread) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    scores = torch.randn(len(limits), 300, generator=generator) * spread
+    rows = Rows.of([(Sampling(top_k=k, top_p=p), 0) for k, p in limits], 300, torch.device("cpu"))
+    if rows.best == 0:
+        return
+    smallest = threshold(scores, rows.top_k, rows.top_p, rows.best)
+    for row, (k, p) in enumerate(limits):
+        mine = set((scores[row] >= smallest[row]).nonzero().flatten().tolist())
+        low = allowed_by_hand(scores[row].tolist(), min(k, 300), p - 1e-4)
+        high = allowed_by_hand(scores[row].tolist(), min(k, 300), p + 1e-4 if p < 1 else 2)
+        assert low <= mine <= high
+
+
+def test_flat_distributions_need_more_than_the_first_look() -> None:
+    scores = torch.zeros(1, 3000) + torch.arange(3000) * -1e-4
+    rows = Rows.of([(Sampling(top_p=0.9), 0)], 3000, torch.device("cpu"))
+    smallest = threshold(scores, rows.top_k, rows.top_p, rows.best)
+    kept = int((scores >= smallest).sum())
+    assert kept == pytest.approx(len(allowed_by_hand(scores[0].tolist(), 3000, 0.9)), abs=3)
+
+
+@given(st.integers(-(2**63), 2**63 - 1), st.integers(0, 2**20))
+def test_numbers_are_those_of_splitmix(seed: int, place: int) -> None:
+    def mix(x: int) -> int:
+        x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 & BITS
+        x = (x ^ (x >> 27)) * 0x94D049BB133111EB & BITS
+        return x ^ (x >> 31)
+
+    expected = (mix((mix(seed & BITS) + place * 0x9E3779B97F4A7C15) & BITS) >> 40) / 2**24
+    assert uniform(torch.tensor([seed]), torch.tensor([place])).item() == expected
+
+
+def test_numbers_are_even_and_unrelated_across_seeds_and_places() -> None:
+    by_place = uniform(torch.full((20_000,), 5), torch.arange(20_000))
+    by_seed = uniform(torch.arange(20_000), torch.full((20_000,), 5))
+    for numbers in (by_place, by_seed):
+        assert stats.kstest(numbers.numpy(), "uniform").pvalue > 1e-3
+        assert abs(stats.pearsonr(numbers[:-1], numbers[1:]).statistic) < 0.03
+    assert abs(stats.pearsonr(by_place, by_seed).statistic) < 0.03
+
+
+def test_samples_have_the_models_distribution() -> None:
+    logits = torch.tensor([2.0, 1.0, 0.0, -1.0, -30.0])
+    count = 20_000
+    rows = Rows.of([(Sampling(temperature=1.5), 3)] * count, 5, torch.device("cpu"))
+    tokens, logprobs = sample(logits.expand(count, 5), rows, torch.arange(count))
+    expected = (logits / 1.5).double().softmax(-1)[:4]
+    found = torch.bincount(tokens, minlength=5)
+    assert found[4] == 0
+    assert stats.chisquare(found[:4].numpy(), (expected / expected.sum() * count).numpy()).pvalue > 1e-3
+    torch.testing.assert_close(logprobs, logits.log_softmax(-1)[tokens])
+
+
+def test_rows_keep_their_own_settings() -> None:
+    logits = torch.randn(4, 500, generator=torch.Generator().manual_seed(0))
+    choices = [
+        (Sampling(temperature=0), 1),
+        (Sampling(temperature=5, top_k=1), 2),
+        (Sampling(temperature=5, top_p=1e-6), 3),
+        (Sampling(temperature=1e-30), 4),
+    ]
+    rows = Rows.of(choices, 500, torch.device("cpu"))
+    tokens, _ = sample(logits, rows, torch.arange(4))
+    assert tokens.tolist() == logits.argmax(-1).tolist()
+
+
+@pytest.mark.parametrize("temperature", [1e-300, 1e-8, 1e30])
+def test_extreme_temperatures_stay_finite(temperature: float) -> None:
+    rows = Rows.of([(Sampling(temperature=temperature, top_p=0.9, top_k=40), 1)], 100, torch.device("cpu"))
+    tokens, logprobs = sample(torch.linspace(-1e4, 1e4, 100)[None], rows, torch.tensor([1]))
+    assert 0 <= tokens.item() < 100
+    assert math.isfinite(logprobs.item())
+
+
+def test_draw_never_takes_what_has_no_probability() -> None:
+    probabilities = torch.tensor([[0.0, 0.3, 0.0, 0.7, 0.0]])
+    numbers = [0.0, 2.0**-24, 0.3, 0.5, 1 - 2.0**-24]
+    taken = [draw(probabilities, torch.tensor([number])).item() for number in numbers]
+    assert set(taken) <= {1, 3}
+    assert taken[0] == 1
+    assert taken[-1] == 3
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("temperature", -0.1),
+        ("temperature", math.nan),
+        ("temperature", math.inf),
+        ("top_p", 0),
+        ("top_p", 1.1),
+        ("top_k", -1),
+        ("max_new_tokens", 0),
+        ("seed", 2**64),
+        ("stop", [""]),
+    ],
+)
+def test_values_that_mean_nothing_are_refused(field: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=field):
+        Sampling.parse({field: value})
+
+
+def test_one_stop_text_needs_no_list() -> None:
+    assert Sampling.parse({"stop": "END"}).stop == ("END",)
