@@ -8,7 +8,7 @@ from pathlib import Path
 
 import uvicorn
 
-from ingot.api import Ingot, load
+from ingot.inference.ingot import Ingot, load
 from ingot.serve.app import create_app
 from ingot.serve.limits import Limits
 from ingot.serve.listen import listen, url_of

@@ -191,7 +191,7 @@ FIELDS = [
 ]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=4))
 def test_no_json_makes_it_fail(server, change: dict) -> None:
     response = post(server.url, {**HELLO, **change})

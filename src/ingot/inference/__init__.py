@@ -1,0 +1,1 @@
+"""Inference: cache, sampling and text of many requests at once, driven by one engine."""

@@ -1,0 +1,1 @@
+"""Serving: OpenAI's HTTP surface over the engine, and a chat page. Read protocol, limits, worker, app."""

@@ -1,0 +1,66 @@
+/*
+ * Shows an answer's text: paragraphs, `code` within them, and fenced code blocks. Everything else stays
+ * as it was written. Only text nodes are made, so nothing that a model says can become markup.
+ */
+
+const FENCE = /^ {0,3}```([\w+#.-]*)[^\n`]*$/;
+
+/* Splits text into {code: boolean, language, text}; a fence that is still open counts as code. */
+function blocks(text) {
+  const found = [];
+  let block = null;
+  for (const line of text.split("\n")) {
+    const fence = line.match(FENCE);
+    if (fence && block?.code) {
+      block = null;
+    } else if (fence) {
+      found.push(block = { code: true, language: fence[1], lines: [] });
+    } else {
+      if (!block) found.push(block = { code: false, lines: [] });
+      block.lines.push(line);
+    }
+  }
+  return found
+    .map(({ code, language, lines }) => ({ code, language, text: lines.join("\n") }))
+    .filter((part) => part.code || part.text.trim());
+}
+
+/* The nodes of a text without blocks: plain text, and `code`. */
+export function inline(text) {
+  return text.split(/`([^`\n]+)`/).map((part, i) => {
+    const node = i % 2 ? document.createElement("code") : document.createTextNode(part);
+    if (i % 2) node.textContent = part;
+    return node;
+  });
+}
+
+function paragraph(text) {
+  const made = document.createElement("p");
+  made.append(...inline(text.trim()));
+  return made;
+}
+
+function codeBlock({ language, text }) {
+  const made = document.createElement("div");
+  made.className = "code";
+  const head = made.appendChild(document.createElement("div"));
+  head.className = "code-head";
+  head.appendChild(document.createElement("span")).textContent = language || "code";
+  const copy = head.appendChild(document.createElement("button"));
+  copy.type = "button";
+  copy.textContent = "Copy code";
+  copy.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(text);
+    copy.textContent = "Copied";
+    setTimeout(() => { copy.textContent = "Copy code"; }, 1500);
+  });
+  const pre = made.appendChild(document.createElement("pre"));
+  pre.tabIndex = 0; // wide code can then be scrolled by keyboard
+  pre.appendChild(document.createElement("code")).textContent = text;
+  return made;
+}
+
+/* Replaces what `target` shows by `text`. */
+export function render(target, text) {
+  target.replaceChildren(...blocks(text).map((block) => (block.code ? codeBlock(block) : paragraph(block.text))));
+}
