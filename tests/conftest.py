@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -62,3 +64,11 @@ def write_corpus(folder: Path, modules: int = 40) -> Path:
 def tiny_corpus(tmp_path: Path) -> Path:
     """A folder of about forty small Python modules and six Markdown pages."""
     return write_corpus(tmp_path / "corpus")
+
+
+@pytest.fixture(autouse=True)
+def denormal_numbers() -> Iterator[None]:
+    """Gives the next test back what `device.prepare_threads` switches off for the whole process."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_flush_denormal(False)

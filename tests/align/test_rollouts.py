@@ -66,6 +66,7 @@ def stream(model: Decoder, tokenizer: Tokenizer, **changes: Any) -> RolloutStrea
         "prompts": 4,
         "answers": 4,
         "answer_tokens": 12,
+        "temperature": 1.0,
         "advantage": "centred",
         "seed": 0,
         "dtype": torch.float32,

@@ -116,3 +116,17 @@ def test_quantizing_twice_changes_nothing() -> None:
     twice = quantize(dequantized(once))
     for (name, first), second in zip(once.state_dict().items(), twice.state_dict().values(), strict=True):
         assert torch.allclose(first.float(), second.float(), rtol=1e-2, atol=1.1), name
+
+
+def test_weights_that_lie_anywhere_in_memory_do_not_kill_the_process() -> None:
+    """The int8 kernel loads aligned; weights of a mapped file are not."""
+    weight, scale = quantize_rows(torch.randn(64, 128, generator=torch.Generator().manual_seed(0)))
+    room = torch.empty(64 * 128 + 64, dtype=torch.int8)
+    for offset in range(1, 17):
+        moved = room[offset : offset + 64 * 128].view(64, 128)
+        moved.copy_(weight)
+        layer = QuantizedLinear(moved, scale.bfloat16())
+        x = torch.ones(2, 129, dtype=torch.bfloat16).view(-1)[1:257].view(2, 128)
+        assert layer(x).shape == (2, 64)
+        layer.weight = moved  # as loading with assign=True would put it
+        assert layer(x).shape == (2, 64)

@@ -123,8 +123,8 @@ def test_padding_does_not_matter() -> None:
 
 def test_logprobs_and_entropy() -> None:
     model, batch = policy(), rollouts()
-    logprobs, entropy = token_logprobs(model, batch["inputs"], batch["targets"])
-    everything = torch.distributions.Categorical(logits=model(batch["inputs"]).logits)
+    logprobs, entropy = token_logprobs(model, batch["inputs"], batch["targets"], temperature=0.7)
+    everything = torch.distributions.Categorical(logits=model(batch["inputs"]).logits / 0.7)
     answered = batch["targets"] != IGNORED
     expected = everything.log_prob(batch["targets"].clamp(min=0))[answered]
     torch.testing.assert_close(logprobs, expected)

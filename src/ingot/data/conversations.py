@@ -210,7 +210,7 @@ def _from_function(source: str, function: ast.FunctionDef, lines: list[str]) -> 
     prompt = f"Write a function `{name}({', '.join(arguments)})` that {sentence}."
     if len(prompt) > LONGEST_PROMPT or _FENCE in code or not _stands_alone(code):
         return None
-    return _example(
+    return make_example(
         f"{source}:{function.lineno}",
         prompt,
         f"{_FENCE}python\n{code}\n{_FENCE}",
@@ -241,7 +241,7 @@ def _heading_examples(documents: Iterable[Document]) -> Iterator[Example]:
         for heading, line, _, text in ((h, n, level, _whole_paragraphs(t)) for h, n, level, t in sections):
             prompt = f'Write the section "{heading}" of "{title}".'
             if len(text) >= _SHORTEST_SECTION and len(prompt) <= LONGEST_PROMPT:
-                yield _example(f"{document.source}:{line}", prompt, text, None)
+                yield make_example(f"{document.source}:{line}", prompt, text, None)
 
 
 def _sections(lines: list[str], kind: str) -> Iterator[tuple[str, int, int, str]]:
@@ -288,7 +288,8 @@ def _whole_paragraphs(text: str) -> str:
     return kept.strip()
 
 
-def _example(source: str, prompt: str, answer: str, check: dict[str, Any] | None) -> Example:
+def make_example(source: str, prompt: str, answer: str, check: dict[str, Any] | None) -> Example:
+    """Makes the example of one question and one answer."""
     identity = hashlib.sha256(f"{prompt}\0{answer}".encode()).hexdigest()[:16]
     messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
     return Example(identity, source, messages, check)

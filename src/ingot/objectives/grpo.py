@@ -31,6 +31,7 @@ class GRPO:
         clip_high: how far above 1; larger than `clip_low` lets rare tokens grow (DAPO, section 3.1).
         reference: model whose divergence is penalised, or None.
         beta: weight of that penalty.
+        temperature: that the answers were sampled at: the policy is the softmax of logits over it.
         answer_length: tokens that every answer counts as. None divides by the real number of tokens
             (DAPO, section 3.3); a constant takes away the last preference of length (Dr. GRPO).
 
@@ -45,12 +46,14 @@ class GRPO:
         clip_high: float = 0.28,
         reference: nn.Module | None = None,
         beta: float = 0.04,
+        temperature: float = 1.0,
         answer_length: int | None = None,
     ) -> None:
         self.clip_low = clip_low
         self.clip_high = clip_high
         self.reference = reference
         self.beta = beta
+        self.temperature = temperature
         self.answer_length = answer_length
 
     def weight(self, batch: Batch) -> float:
@@ -62,7 +65,7 @@ class GRPO:
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
         """Returns the loss summed over the answer tokens, n of them."""
         answered = batch["targets"] != IGNORED  # [b, t]
-        logprobs, entropy = token_logprobs(model, batch["inputs"], batch["targets"])  # [n], [n]
+        logprobs, entropy = self._logprobs(model, batch)  # [n], [n]
         advantages = batch["advantages"][:, None].expand_as(answered)[answered]  # [n]
         old = batch["old_logprobs"][answered] if "old_logprobs" in batch else logprobs.detach()
         ratio = (logprobs - old).exp()
@@ -74,20 +77,26 @@ class GRPO:
         }
         if self.reference is not None:
             with torch.no_grad():
-                theirs, _ = token_logprobs(self.reference, batch["inputs"], batch["targets"])
+                theirs, _ = self._logprobs(self.reference, batch)
             penalty = k3(logprobs, theirs)
             losses = losses + self.beta * ratio * penalty
             metrics["kl"] = penalty.detach().sum()
         return Loss(losses.sum(), metrics)
 
+    def _logprobs(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        return token_logprobs(model, batch["inputs"], batch["targets"], self.temperature)
 
-def token_logprobs(model: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probabilities of the answer tokens under the model at temperature 1.
+
+def token_logprobs(
+    model: nn.Module, inputs: Tensor, targets: Tensor, temperature: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Log-probabilities of the answer tokens under the model.
 
     Args:
         model: a causal language model with named outputs and a `head`.
         inputs: [b, t] int64.
         targets: [b, t] int64, -100 outside the answers.
+        temperature: divides the logits.
 
     Returns:
         Of the n answer tokens, row by row: log-probabilities [n], and entropies [n] of the
@@ -95,7 +104,7 @@ def token_logprobs(model: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[T
     """
     answered = targets != IGNORED
     hidden = model(inputs, logits=False).hidden[answered]  # [n, d]: the head works on answers only
-    logits = model.get_submodule("head")(hidden).float()  # [n, v]
+    logits = model.get_submodule("head")(hidden).float() / temperature  # [n, v]
     logprobs = -cross_entropy(logits, targets[answered], reduction="none")  # [n]
     with torch.no_grad():
         everything = logits.log_softmax(-1)

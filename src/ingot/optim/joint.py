@@ -20,7 +20,7 @@ class OptimizerConfig(Config):
     """
 
     matrix_rate: float = Field(default=0.02, ge=0)
-    embedding_rate: float = Field(default=0.01, gt=0)
+    embedding_rate: float = Field(default=0.2, gt=0)
     head_rate: float = Field(default=0.004, gt=0)
     norm_rate: float = Field(default=0.01, gt=0)
     momentum: float = Field(default=0.95, ge=0, lt=1)

@@ -1,0 +1,185 @@
+"""Rollouts: the model's own answers, scored, as the next batch to learn from.
+
+Other streams are a pure function of (seed, step); this one also of the model's weights at that step.
+The engine's random numbers depend only on the seed, the step and the answer's place, so a run that is
+resumed from the weights of a step sees the same answers again, and there is no buffer to save.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ingot.align.advantages import ESTIMATORS
+from ingot.align.rewards import Score
+from ingot.data.conversations import Example
+from ingot.data.examples import Conversation, pad
+from ingot.data.permutation import key, permute
+from ingot.inference.engine import Engine
+from ingot.inference.request import Completion
+from ingot.inference.sampling import Sampling
+from ingot.models.decoder import Decoder
+from ingot.tokenizer.chat import encode_chat
+from ingot.tokenizer.tokenizer import Tokenizer
+
+Scorer = Callable[[str, Mapping[str, Any]], Score]
+
+
+class Answer(NamedTuple):
+    """One answer of the model, and what it is worth."""
+
+    example: Example
+    completion: Completion
+    score: Score
+    advantage: float
+
+
+class RolloutStream:
+    """Makes batches of scored answers with the model as it is when the batch is asked for.
+
+    A batch holds what `GRPO` takes: `inputs`, `targets` [b, t], `advantages` [b], and `sample_ids` [b]. Of
+    the answers, those of prompts whose answers all earned the same are not in it: they teach nothing
+    (DAPO, arXiv 2503.14476, section 3.2). Where that leaves none, it has no rows.
+
+    After each batch, `numbers` holds what `summary` says of all its answers, and `taught`, the share of
+    prompts that the batch was made of; `watch`, where it is set, is given the step and the answers.
+
+    Args:
+        model: the policy; a copy of it in `dtype` answers.
+        tokenizer: of the model.
+        examples: prompts with checks.
+        score: gives an answer's score.
+        prompts: prompts per step.
+        answers: answers per prompt.
+        answer_tokens: tokens that an answer has at most.
+        temperature: to answer at; the objective must be told the same.
+        advantage: "centred" or "standardised".
+        seed: of the prompts' order and of the answers.
+        dtype: to answer in.
+    """
+
+    def __init__(
+        self,
+        model: Decoder,
+        tokenizer: Tokenizer,
+        examples: Sequence[Example],
+        score: Scorer,
+        *,
+        prompts: int,
+        answers: int,
+        answer_tokens: int,
+        temperature: float,
+        advantage: str,
+        seed: int,
+        dtype: torch.dtype,
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.examples = list(examples)
+        self.score = score
+        self.prompts = min(prompts, len(self.examples))
+        self.answers = answers
+        self.answer_tokens = answer_tokens
+        self.temperature = temperature
+        self.advantage = advantage
+        self.seed = seed
+        self.stop_ids = (tokenizer.special["<|im_end|>"], tokenizer.bos_id)
+        self.numbers: dict[str, float] = {}
+        self.watch: Callable[[int, Sequence[Answer]], None] | None = None
+        self._encoded = [prompt_ids(tokenizer, example) for example in self.examples]
+        self._sampler = copy.deepcopy(model).to(dtype).eval().requires_grad_(False)
+        self._engine = Engine(self._sampler, tokenizer, slots=min(self.prompts * answers, 128))
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when the prompts, their order or the way to answer change."""
+        way = [self.answer_tokens, self.temperature, self.advantage]
+        settings = [self.prompts, self.answers, *way, self.seed]
+        ids = [example.id for example in self.examples]
+        return hashlib.sha256(json.dumps([settings, ids]).encode()).hexdigest()
+
+    def batch(self, step: int) -> dict[str, Tensor]:
+        """Answers the prompts of a step, counted from 0, and scores the answers."""
+        chosen = self._chosen(step)
+        completions = self._answer(step, chosen)
+        examples = [self.examples[index] for index in chosen for _ in range(self.answers)]
+        scores = [
+            self.score(completion.text, example.check or {})
+            for completion, example in zip(completions, examples, strict=True)
+        ]
+        rewards = torch.tensor([score.reward for score in scores]).view(-1, self.answers)  # [p, g]
+        advantages = ESTIMATORS[self.advantage](rewards)  # [p, g]
+        made = [
+            Answer(*parts)
+            for parts in zip(examples, completions, scores, advantages.flatten().tolist(), strict=True)
+        ]
+        if self.watch is not None:
+            self.watch(step, made)
+        teaching = advantages.ne(0).any(-1)  # [p]
+        self.numbers = summary(made) | {"taught": teaching.float().mean().item()}
+        rows = teaching.repeat_interleave(self.answers).nonzero().flatten()
+        conversations = [
+            self._conversation(chosen[place // self.answers], completion)
+            for place, completion in enumerate(completions)
+        ]
+        kept = [conversations[row] for row in rows.tolist()] or conversations[:1]  # of which no row is taken
+        padded = pad(kept, self.model.config.context, self.tokenizer.pad_id)
+        return {
+            "inputs": padded["inputs"][: len(rows)],
+            "targets": padded["targets"][: len(rows)],
+            "advantages": advantages.flatten()[rows],
+            "sample_ids": rows,
+        }
+
+    def _chosen(self, step: int) -> list[int]:
+        """Prompt indexes of a step: all prompts in one order, then in another."""
+        epoch, place = divmod(step, len(self.examples) // self.prompts)
+        places = np.arange(place * self.prompts, (place + 1) * self.prompts)
+        chosen: list[int] = permute(places, len(self.examples), key(self.seed, epoch, 0)).tolist()
+        return chosen
+
+    def _answer(self, step: int, chosen: Sequence[int]) -> list[Completion]:
+        with torch.no_grad():
+            for mine, theirs in zip(self._sampler.parameters(), self.model.parameters(), strict=True):
+                mine.copy_(theirs)
+        count = len(chosen) * self.answers
+        samplings = [
+            Sampling(
+                max_new_tokens=self.answer_tokens,
+                temperature=self.temperature,
+                seed=key(self.seed, step, place, 1) // 2,  # of 64 bits, the 63 that a seed may have
+            )
+            for place in range(count)
+        ]
+        prompts = [self._encoded[index] for index in chosen for _ in range(self.answers)]
+        return self._engine.generate(prompts, samplings, self.stop_ids)
+
+    def _conversation(self, index: int, completion: Completion) -> Conversation:
+        prompt = self._encoded[index]
+        taught = [False] * len(prompt) + [True] * len(completion.tokens)
+        return Conversation(prompt + completion.tokens, taught)
+
+
+def prompt_ids(tokenizer: Tokenizer, example: Example) -> list[int]:
+    """Returns the token ids that an answer to the example follows."""
+    ids, _ = encode_chat(tokenizer, example.messages[:-1], add_generation_prompt=True)
+    return ids
+
+
+def summary(answers: Sequence[Answer]) -> dict[str, float]:
+    """Means over answers: reward, successes, length in tokens, cut off by length, hollow successes."""
+    columns = {
+        "reward": [answer.score.reward for answer in answers],
+        "success": [float(answer.score.success) for answer in answers],
+        "length": [float(len(answer.completion.tokens)) for answer in answers],
+        "cut": [float(answer.completion.finish_reason == "length") for answer in answers],
+        "hollow": [float(answer.score.hollow) for answer in answers],
+    }
+    return {name: float(np.mean(values)) for name, values in columns.items()}

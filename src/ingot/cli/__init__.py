@@ -1,0 +1,110 @@
+"""The command line: one thin file per verb, errors as one line, no heavy import before a verb runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from ingot import __version__
+from ingot.cli import artifacts, chat, demo, doctor, evaluate, generate, plan, quantize, run, serve, train
+from ingot.errors import IngotError, from_system
+
+RESUMABLE = ("demo", "run", "train")
+MISTAKE, INTERRUPTED, TERMINATED = 2, 130, 143
+
+app = typer.Typer(
+    name="ingot",
+    help="Cast your own foundation model: a folder of text in, your own served model out.",
+    epilog="Begin with: ingot demo          then: ingot chat runs/demo",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+VERBS: dict[str, Any] = {
+    "demo": demo.demo,
+    "run": run.run,
+    "plan": plan.plan,
+    "train": train.train,
+    "evaluate": evaluate.evaluate,
+    "chat": chat.chat,
+    "generate": generate.generate,
+    "serve": serve.serve,
+    "quantize": quantize.quantize,
+    "doctor": doctor.doctor,
+    "artifacts": artifacts.app,
+}
+for name, verb in VERBS.items():
+    if isinstance(verb, typer.Typer):
+        app.add_typer(verb, name=name)
+    else:
+        app.command(name)(verb)
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    pass
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs one command and exits: 0 done, 2 a mistake to mend, 130 and 143 interrupted."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"] or ["--help"]
+    if words[:1] == ["--version"]:
+        print(f"ingot {__version__}")
+        sys.exit(0)
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        status = app(words, prog_name="ingot", standalone_mode=False)
+        if status == INTERRUPTED:  # typer turns Ctrl-C into this number
+            raise KeyboardInterrupt
+    except BaseException as error:
+        status = _ending(error, words, debug)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _ending(error: BaseException, words: Sequence[str], debug: bool) -> int:
+    """Says what happened in one line and returns the exit code; a bug of ours keeps its traceback."""
+    goes_on = "; the same command goes on from here" if words[0] in RESUMABLE else ""
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        print(f"\ninterrupted{goes_on}", file=sys.stderr)
+        return INTERRUPTED
+    if isinstance(error, BrokenPipeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads: say nothing more
+        return 0
+    if isinstance(error, SystemExit):
+        if error.code == TERMINATED:
+            print(f"\nterminated{goes_on}", file=sys.stderr)
+        return error.code if isinstance(error.code, int) else 1
+    if isinstance(error, typer.Exit):
+        return error.exit_code
+    if debug:
+        raise error
+    if hasattr(error, "format_message"):  # typer's own: a wrong verb, option or value
+        verb = f" {words[0]}" if words[0] in VERBS else ""
+        return _refuse(f"{error.format_message().rstrip('.')}; see: ingot{verb} --help", MISTAKE)
+    mistake = error if isinstance(error, IngotError) else from_system(error)
+    if mistake is None:
+        raise error
+    return _refuse(str(mistake), mistake.exit_code)
+
+
+def _refuse(text: str, status: int) -> int:
+    print("error: " + " ".join(text.split()), file=sys.stderr)
+    return status
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    """Ends by an exception, so that whatever is being published is taken back."""
+    sys.exit(TERMINATED)

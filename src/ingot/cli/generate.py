@@ -1,0 +1,40 @@
+"""`ingot generate`: go on with a text."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from ingot.cli.options import Device, Folder, Json, Model, show_json
+
+
+def generate(
+    folder: Folder,
+    prompt: Annotated[str, typer.Argument(help="The text to go on with; - reads standard input.")],
+    max_new_tokens: Annotated[int, typer.Option(help="The longest continuation, in tokens.")] = 256,
+    temperature: Annotated[float, typer.Option(help="0 takes the likeliest token every time.")] = 0.8,
+    seed: Annotated[int | None, typer.Option(help="Repeats the same continuation.")] = None,
+    model: Model = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Go on with a text.
+
+    Example: ingot generate runs/demo "def add(a, b):" --max-new-tokens 64 --seed 1
+    """
+    from ingot import api
+    from ingot.device import prepare_threads, resolve
+
+    text = sys.stdin.read() if prompt == "-" else prompt
+    prepare_threads()
+    loaded = api.load(folder, model=model, device=resolve(device))
+    settings: dict[str, Any] = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
+    if as_json:
+        answer = loaded.generate(text, **settings)
+        show_json({"model": loaded.name, "prompt": text, "text": answer} | settings)
+        return
+    for piece in loaded.stream(text, **settings):
+        print(piece, end="", flush=True)
+    print()
