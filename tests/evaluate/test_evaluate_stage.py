@@ -64,6 +64,12 @@ def read(artifact: Artifact, name: str) -> Any:
     return json.loads((artifact.path / name).read_text())
 
 
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models as small as these are slower with more."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
 @pytest.fixture
 def skilled(monkeypatch: pytest.MonkeyPatch, tiny_corpus: Path, tmp_path: Path) -> Callable[[], list[str]]:
     """Lets models answer right on 0, 6, 12 and 12 of 12 prompts; returns the calls so far."""

@@ -113,7 +113,7 @@ def test_damaged_folders_are_refused_in_one_line(tmp_path: Path) -> None:
     weights.write_bytes(whole)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"hidden_size": 64}))
-    with pytest.raises(ArtifactError, match="config.json says"):
+    with pytest.raises(ArtifactError, match=r"config\.json says"):
         huggingface.load(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(config | {"architectures": ["GPT2LMHeadModel"]}))
     with pytest.raises(ArtifactError, match="GPT2LMHeadModel"):

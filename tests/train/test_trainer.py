@@ -43,9 +43,8 @@ class Ragged:
 def trainer(work: Path, objective: CausalLM | None = None, **changes: object) -> Trainer:
     model = CONFIG.build(0)
     config = TrainConfig.parse({"steps": 12, "checkpoint_every": 3, **changes})
-    return Trainer(
-        model, objective or CausalLM(), Ragged(), OptimizerConfig(embedding_rate=0.05).build(model), config, work
-    )
+    optimizer = OptimizerConfig(embedding_rate=0.05).build(model)
+    return Trainer(model, objective or CausalLM(), Ragged(), optimizer, config, work)
 
 
 def test_gradients_do_not_know_the_micro_batch(tmp_path: Path) -> None:
@@ -189,5 +188,3 @@ def test_compiled_and_eager_training_agree(tmp_path: Path) -> None:
     fused = trainer(tmp_path / "b", steps=3, compile=True).fit(Progress(), "x")
     for one, two in zip(eager, fused, strict=True):
         assert one["loss"] == pytest.approx(two["loss"], abs=1e-4)
-
-

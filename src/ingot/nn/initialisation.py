@@ -13,8 +13,9 @@ def initialise(model: nn.Module, seed: int, *, zero: tuple[str, ...] = ()) -> No
     """Draws every weight of a model anew.
 
     Linear layers get a uniform distribution of standard deviation 1/sqrt(fan in), so that widths do
-    not change the size of activations; embeddings a standard normal; norms ones. Layers whose dotted name ends with one of `zero` get zeros: a block whose output layers
-    start at zero starts as the identity (Zhang et al. 2019, Fixup, arXiv 1901.09321).
+    not change the size of activations; embeddings a standard normal; norms ones. Layers whose dotted
+    name ends with one of `zero` get zeros: a block whose output layers start at zero starts as the
+    identity (Zhang et al. 2019, Fixup, arXiv 1901.09321), and a head at zero predicts evenly.
 
     Args:
         model: changed in place.

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from pydantic import Field
+from torch.nn.functional import cross_entropy
 
 from ingot import device as machine
 from ingot.config import Config
+from ingot.data.corpus import read_documents
+from ingot.data.document import Document
 from ingot.data.shards import Tokens
 from ingot.data.stream import WindowStream
 from ingot.errors import ResourceError
-from ingot.models.decoder import DecoderConfig
+from ingot.models.decoder import Decoder, DecoderConfig
 from ingot.objectives.causal import CausalLM
 from ingot.optim.joint import OptimizerConfig
 from ingot.optim.schedules import ScheduleConfig
@@ -32,6 +37,7 @@ from ingot.train.planner import (
 from ingot.train.trainer import DTYPES, TrainConfig, Trainer
 
 _PROBE_DEPTH = 4
+_VALIDATED = 48  # documents
 _CHECKPOINT_SECONDS = 30
 _COMPILED_GAIN = 2.0  # how much faster compiled training is taken to be until it has been measured
 
@@ -64,7 +70,7 @@ class Pretrain:
     name = "pretrain"
     artifact = "base"
     kind = "model"
-    needs = ("tokenizer",)
+    needs = ("prepare", "tokenizer")
 
     def __init__(self, config: PretrainConfig) -> None:
         self.config = config
@@ -83,7 +89,9 @@ class Pretrain:
         model = model_config.build(context.seed).to(context.device)
         stream = WindowStream(tokens.tokens, model_config.context, plan["batch_size"], context.seed)
         optimizer = self.config.optimizer.build(model, DTYPES[train.precision])
-        trainer = Trainer(model, CausalLM(), stream, optimizer, train, context.work, context.device)
+        heldout = read_documents(context.parents["prepare"].path, "heldout")
+        validate = validation(model, heldout, tokenizer, DTYPES[train.precision], context.device)
+        trainer = Trainer(model, CausalLM(), stream, optimizer, train, context.work, context.device, validate)
         log = trainer.fit(context.progress, "pretraining")
         write_model(context, model, tokenizer, plan, log)
         seen = log[-1]["tokens"]
@@ -119,7 +127,8 @@ class Pretrain:
                 where="pretrain.minutes",
                 fix="give more minutes, a smaller batch or a shorter context",
             )
-        config = trial.train_config(compiled=choice.compiled, steps=int(steps))
+        every = max(1, round(_CHECKPOINT_SECONDS / choice.step))
+        config = trial.train_config(compiled=choice.compiled, steps=int(steps), checkpoint_every=every)
         per_step = self.config.batch_size * model.context
         self._say(context.progress, model, config, per_step, len(tokens), choice)
         return {
@@ -156,6 +165,45 @@ class Pretrain:
         )
 
 
+def validation(
+    model: Decoder, documents: Sequence[Document], tokenizer: Tokenizer, dtype: torch.dtype, device: str
+) -> Callable[[], dict[str, float]]:
+    """Returns a quick look at held-out text: the loss on one window of each of some documents.
+
+    The exact figure is the evaluation's; this one shows the course of the training, and whether the
+    model begins to learn its training text by heart.
+
+    Args:
+        model: looked at, not changed.
+        documents: held out.
+        tokenizer: of the model.
+        dtype: of the matrix products.
+        device: where the model is.
+
+    Returns:
+        A function that gives `validation`, in nats per token.
+    """
+    length = model.config.context + 1
+    rows = [[tokenizer.bos_id, *tokenizer.encode(document.text)] for document in documents]
+    # From the middle, since the beginnings of files (licences, imports) are all alike.
+    rows = [row[(len(row) - length) // 2 :][:length] for row in rows if len(row) >= length][:_VALIDATED]
+    windows = torch.tensor(rows, dtype=torch.int64)  # [n, t + 1]
+
+    @torch.no_grad()
+    def look() -> dict[str, float]:
+        nats = 0.0
+        model.eval()
+        with nullcontext() if dtype == torch.float32 else torch.autocast(device.split(":")[0], dtype=dtype):
+            for part in windows.split(8):
+                part = part.to(device)
+                logits = model(part[:, :-1]).logits.float()
+                nats += float(cross_entropy(logits.flatten(0, 1), part[:, 1:].flatten(), reduction="sum"))
+        model.train()
+        return {"validation": nats / windows[:, 1:].numel()} if rows else {}
+
+    return look
+
+
 class _Speed:
     """What a trial measured."""
 
@@ -173,10 +221,11 @@ class _Trial:
         self.config, self.model, self.device = config, model, context.device
         self.stream = WindowStream(tokens.tokens, model.context, config.batch_size, context.seed)
 
-    def train_config(self, *, compiled: bool, steps: int) -> TrainConfig:
+    def train_config(self, *, compiled: bool, steps: int, checkpoint_every: int = 1) -> TrainConfig:
         """The choices of a run of so many steps."""
         return TrainConfig(
             steps=steps,
+            checkpoint_every=checkpoint_every,
             precision=precision(self.device),
             compile=compiled,
             threads=machine.threads(),

@@ -11,7 +11,7 @@ the same again goes on from the last checkpoint with the same losses.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -68,6 +68,8 @@ class Trainer:
         config: the run's choices.
         work: folder that survives kills: `checkpoints/` and `metrics.jsonl` live there.
         device: where the model is.
+        validate: measures the model on data that it is not trained on; called at every checkpoint, its
+            numbers are logged with the step. It changes nothing.
 
     Example:
         >>> Trainer(model, CausalLM(), stream, OptimizerConfig().build(model),
@@ -83,8 +85,10 @@ class Trainer:
         config: TrainConfig,
         work: Path,
         device: str = "cpu",
+        validate: Callable[[], Mapping[str, float]] | None = None,
     ) -> None:
         self.config = config
+        self.validate = validate
         self.stream = stream
         self.device = device
         self.state = TrainState(model, optimizer)
@@ -122,7 +126,7 @@ class Trainer:
             while state.step < self.config.steps:
                 line = self.step()
                 task.at(state.step, _in_words(line))
-                if state.step % self.config.checkpoint_every == 0 or state.step == self.config.steps:
+                if self._saves_at(state.step):
                     self.store.save(state.checkpoint())
         return self.log.read()
 
@@ -146,8 +150,13 @@ class Trainer:
             **update.metrics,
             **seen,
         }
+        if self.validate is not None and self._saves_at(state.step):
+            line |= self.validate()
         self.log.append(line)
         return line
+
+    def _saves_at(self, step: int) -> bool:
+        return step % self.config.checkpoint_every == 0 or step == self.config.steps
 
     def _count(self, update: Update, batch: dict[str, Tensor]) -> None:
         state = self.state
