@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ingot.align.advantages import centred
 from ingot.models.decoder import DecoderConfig, Outputs
-from ingot.objectives.grpo import GRPO, k3, token_logprobs
+from ingot.objectives.grpo import GRPO, cropped, k3, token_logprobs
 from ingot.objectives.objective import IGNORED
 
 TINY = DecoderConfig(
@@ -116,6 +116,7 @@ def test_padding_does_not_matter() -> None:
         "targets": nn.functional.pad(batch["targets"], (0, 4), value=IGNORED),
         "advantages": batch["advantages"],
     }
+    assert cropped(longer)["inputs"].shape == cropped(batch)["inputs"].shape == (6, 9)
     torch.testing.assert_close(
         GRPO().loss(model, longer).sum, GRPO().loss(model, batch).sum, rtol=1e-5, atol=1e-5
     )

@@ -124,11 +124,14 @@ class RolloutStream:
             self.watch(step, made)
         teaching = advantages.ne(0).any(-1)  # [p]
         self.numbers = summary(made) | {"taught": teaching.float().mean().item()}
-        rows = teaching.repeat_interleave(self.answers).nonzero().flatten()
         conversations = [
             self._conversation(chosen[place // self.answers], completion)
             for place, completion in enumerate(completions)
         ]
+        rows = teaching.repeat_interleave(self.answers).nonzero().flatten()
+        # Short ones first: micro-batches of similar lengths hold less padding.
+        lengths = torch.tensor([len(conversation.tokens) for conversation in conversations])
+        rows = rows[lengths[rows].argsort(stable=True)]
         kept = [conversations[row] for row in rows.tolist()] or conversations[:1]  # of which no row is taken
         padded = pad(kept, self.model.config.context, self.tokenizer.pad_id)
         return {

@@ -21,13 +21,12 @@ Measured on one AMX core at bf16, 1024 x 384 weights, microseconds (kernel, conv
 112, 50; 4 rows 39, 113, 49; 8 rows 77, 114, 51; 32 rows 430, 120, 56.
 """
 
-_LANES = 32
-"""The kernel gets no rows of other lengths than multiples of this: with torch 2.13 it reads past the end of
-the matrix where the length is no multiple of 16."""
-
 _ALIGNED = 64
-"""Bytes. The kernel's loads are aligned ones: on a tensor that lies anywhere (a file mapped into memory puts
-it there) the process dies of a segmentation fault."""
+"""Bytes. The kernel's loads are aligned ones (torch 2.13): on a tensor that lies anywhere else (a file mapped
+into memory puts it there) the process dies of a segmentation fault."""
+
+_LANES = 32
+"""For the same reason it gets rows whose length is a multiple of this only, so that each lies aligned."""
 
 _int8_kernel = getattr(torch, "_weight_int8pack_mm", None)
 

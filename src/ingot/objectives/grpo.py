@@ -64,6 +64,7 @@ class GRPO:
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
         """Returns the loss summed over the answer tokens, n of them."""
+        batch = cropped(batch)
         answered = batch["targets"] != IGNORED  # [b, t]
         logprobs, entropy = self._logprobs(model, batch)  # [n], [n]
         advantages = batch["advantages"][:, None].expand_as(answered)[answered]  # [n]
@@ -85,6 +86,13 @@ class GRPO:
 
     def _logprobs(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         return token_logprobs(model, batch["inputs"], batch["targets"], self.temperature)
+
+
+def cropped(batch: Batch) -> Batch:
+    """Returns the batch without the columns after its last answer token: they would only cost time."""
+    columns = (batch["targets"] != IGNORED).any(0).nonzero()
+    t = int(columns.max()) + 1 if len(columns) else 1
+    return {name: value[:, :t] if value.dim() == 2 else value for name, value in batch.items()}
 
 
 def token_logprobs(
