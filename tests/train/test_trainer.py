@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from ingot import device
 from ingot.errors import IngotError
 from ingot.models.decoder import DecoderConfig
 from ingot.objectives.causal import CausalLM
@@ -117,13 +118,15 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 from ingot.progress import Progress
 import test_trainer
-test_trainer.trainer(Path(sys.argv[1]), steps=40, checkpoint_every=2, threads=1).fit(Progress(), "x")
+changes = dict(steps=40, checkpoint_every=2, threads=1, precision={precision!r}, compile={compiled!r})
+test_trainer.trainer(Path(sys.argv[1]), **changes).fit(Progress(), "x")
 """
 
 
-def run_in_process(work: Path) -> subprocess.Popen[bytes]:
+def run_in_process(work: Path, compiled: bool) -> subprocess.Popen[bytes]:
     work.mkdir(exist_ok=True)
-    script = SCRIPT.format(tests=str(Path(__file__).parent))
+    precision = "bf16" if compiled else "fp32"
+    script = SCRIPT.format(tests=str(Path(__file__).parent), precision=precision, compiled=compiled)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen([sys.executable, "-c", script, str(work)], env=environment)
 
@@ -132,14 +135,17 @@ def losses(work: Path) -> list[float]:
     return [line["loss"] for line in MetricsLog(work / "metrics.jsonl").read()]
 
 
-def test_losses_after_sigkill_equal_the_uninterrupted_ones(tmp_path: Path) -> None:
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_losses_after_sigkill_equal_the_uninterrupted_ones(tmp_path: Path, compiled: bool) -> None:
     """Kills at random instants (in mid-save too, for it saves every second step), then compares bits."""
-    assert run_in_process(tmp_path / "whole").wait(timeout=120) == 0
+    if compiled and device.compiler() is None:
+        pytest.skip("no C++ compiler here")
+    assert run_in_process(tmp_path / "whole", compiled).wait(timeout=300) == 0
     whole = losses(tmp_path / "whole")
     assert len(whole) == 40
     work, chance, kills = tmp_path / "killed", random.Random(0), 0
     while True:
-        process = run_in_process(work)
+        process = run_in_process(work, compiled)
         seen = len(losses(work))
         wanted = seen + chance.randint(1, 12)
         while process.poll() is None and len(losses(work)) < wanted:
@@ -148,7 +154,7 @@ def test_losses_after_sigkill_equal_the_uninterrupted_ones(tmp_path: Path) -> No
             time.sleep(chance.random() * 0.02)
             process.send_signal(signal.SIGKILL)
             kills += 1
-        if process.wait(timeout=120) == 0:
+        if process.wait(timeout=300) == 0:
             break
     assert kills >= 2
     assert losses(work) == whole
@@ -180,8 +186,6 @@ def test_checkpoints_hold_no_pickle_and_only_the_newest_stay(tmp_path: Path) -> 
 
 
 def test_compiled_and_eager_training_agree(tmp_path: Path) -> None:
-    from ingot import device
-
     if device.compiler() is None:
         pytest.skip("no C++ compiler here")
     eager = trainer(tmp_path / "a", steps=3).fit(Progress(), "x")

@@ -49,18 +49,17 @@ def _renamed(example: Example, names: Sequence[str], arguments: Sequence[str], s
     chance = np.random.Generator(np.random.Philox(key=seed))
     name, given = example.check["name"], example.check["arguments"]
     words = set(re.findall(r"\w+", example.prompt + example.answer))
-    new_name = names[chance.integers(len(names))]
+    new_name = names[int(chance.integers(len(names)))]
     changes: dict[str, str] = {}
     for old in filter(_may_change, given):
-        new = arguments[chance.integers(len(arguments))]
+        new = arguments[int(chance.integers(len(arguments)))]
         if new not in words and new not in changes.values():
             changes[old] = new
     asked = [changes.get(old, old) for old in given]
     sentence = _replace(example.prompt.partition("` that ")[2], changes)
     prompt = f"Write a function `{new_name}({', '.join(asked)})` that {sentence}"
-    answer = re.sub(
-        rf"\bdef {re.escape(name)}\b", f"def {new_name}", _replace(example.answer, changes), count=1
-    )
+    code = _replace(example.answer, changes)
+    answer = re.sub(rf"\bdef {re.escape(name)}\b", f"def {new_name}", code, count=1)
     check = {"name": new_name, "arguments": asked}
     return make_example(example.source, prompt, answer, check) if _fits(answer, check) else example
 

@@ -110,12 +110,12 @@ class Pretrain:
             model = proposal.model
             trial = _Trial(self.config, model, tokens, context)
             eager = trial.seconds_per_step(compiled=False)
-            left = 60 * self.config.minutes - (time.perf_counter() - start)
+            left = self._left(start)
             choice, steps = eager, left / eager.step
             if _may_compile(self.config, context.device) and eager.step * FEWEST_STEPS < left:
                 task.advance(0, "compiling")
                 fused = trial.seconds_per_step(compiled=True)
-                left = 60 * self.config.minutes - (time.perf_counter() - start)
+                left = self._left(start)
                 # A fresh process finds the compiled code in the cache, so the trial's wait is not repeated.
                 if fused.step < eager.step:
                     choice = fused
@@ -145,6 +145,11 @@ class Pretrain:
                 "planning_seconds": round(time.perf_counter() - start, 1),
             },
         }
+
+    def _left(self, start: float) -> float:
+        """Seconds to train in: at least half of what was given, however long a busy machine took to plan."""
+        given = 60 * self.config.minutes
+        return max(given - (time.perf_counter() - start), given / 2)
 
     def _say(
         self,
