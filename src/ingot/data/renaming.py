@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -76,7 +76,7 @@ def _replace(text: str, changes: dict[str, str]) -> str:
     return re.sub(rf"(?<![.\w])(?:{words})\b", lambda match: changes[match[0]], text)
 
 
-def _fits(answer: str, check: dict[str, object]) -> bool:
+def _fits(answer: str, check: Mapping[str, object]) -> bool:
     try:
         body = ast.parse(answer.removeprefix("```python\n").removesuffix("\n```")).body
     except (SyntaxError, ValueError):

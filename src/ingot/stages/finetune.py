@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from typing import Any
 
@@ -13,6 +14,7 @@ from ingot.config import Config
 from ingot.data.conversations import mine, unseen
 from ingot.data.corpus import read_documents
 from ingot.data.examples import ConversationStream, encode_examples
+from ingot.data.renaming import rename
 from ingot.models.decoder import Decoder
 from ingot.objectives.causal import CausalLM
 from ingot.optim.joint import OptimizerConfig
@@ -34,6 +36,9 @@ class FinetuneConfig(Config):
         minutes: for the stage, planning included; the number of steps is chosen to fit.
         epochs: passes over the conversations at most.
         batch_size: conversations per step.
+        renamed: further copies of every function, each under names drawn anew; only reading the question
+            then tells which name to use.
+        micro_batch: conversations that are trained on at once.
         answer_tokens: examples with longer answers are left out: a small model should learn to end.
         optimizer: learning rates, lower than in pretraining.
         schedule: of the learning rates; a short rise, then a straight line to zero.
@@ -42,6 +47,8 @@ class FinetuneConfig(Config):
     minutes: float = Field(default=2.0, gt=0)
     epochs: float = Field(default=3.0, gt=0)
     batch_size: int = Field(default=32, gt=0)
+    renamed: int = Field(default=2, ge=0)
+    micro_batch: int = Field(default=16, gt=0)
     answer_tokens: int = Field(default=160, gt=1)
     optimizer: OptimizerConfig = OptimizerConfig(
         matrix_rate=0.005, embedding_rate=0.0025, head_rate=0.001, norm_rate=0.0025
@@ -70,6 +77,8 @@ class Finetune:
         model, tokenizer = load_parent(context, "pretrain")
         corpus = context.parents["prepare"].path
         examples = unseen(mine(read_documents(corpus, "train")), mine(read_documents(corpus, "heldout")))
+        copies = [rename(examples, seed=copy) for copy in range(1, self.config.renamed + 1)]
+        examples = [*examples, *itertools.chain.from_iterable(copies)]
         room = model.config.context
         fitting = encode_examples(examples, tokenizer, room, self.config.answer_tokens)
         if len(fitting) < FEWEST:
@@ -93,8 +102,9 @@ class Finetune:
         epochs = train.steps / stream.batches_per_epoch
         context.metrics |= {"mined": len(examples), "used": len(fitting), "epochs": round(epochs, 2)}
         context.notes.append(
-            f"Of {len(examples):,} questions with answers mined from the training files, "
-            f"{len(fitting):,} are short enough; the model saw them {epochs:.1f} times."
+            f"Of {len(examples):,} questions with answers mined from the training files "
+            f"({self.config.renamed} of {self.config.renamed + 1} under other names), {len(fitting):,} are "
+            f"short enough; the model saw them {epochs:.1f} times."
         )
 
     def _plan(
@@ -104,6 +114,7 @@ class Finetune:
         most = max(1, round(self.config.epochs * stream.batches_per_epoch))
         train = TrainConfig(
             steps=most,
+            micro_batch=self.config.micro_batch,
             precision=precision(device),
             threads=machine.threads(),
             schedule=self.config.schedule,

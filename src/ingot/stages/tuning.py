@@ -110,6 +110,7 @@ def write_model(
         "seconds": seconds,
         "tokens_per_second": round(log[-1]["tokens"] / seconds, 1) if seconds else 0.0,
         "loss": late(log, "loss"),
+        "peak_memory": machine.peak_memory(),
     }
 
 
