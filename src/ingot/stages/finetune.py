@@ -39,7 +39,8 @@ class FinetuneConfig(Config):
         renamed: further copies of every function, each under names drawn anew; only reading the question
             then tells which name to use.
         micro_batch: conversations that are trained on at once.
-        answer_tokens: examples with longer answers are left out: a small model should learn to end.
+        answer_tokens: examples with longer answers are left out: in the same time a model then sees more
+            questions, and it learns to end.
         optimizer: learning rates, lower than in pretraining.
         schedule: of the learning rates; a short rise, then a straight line to zero.
     """
@@ -49,9 +50,9 @@ class FinetuneConfig(Config):
     batch_size: int = Field(default=32, gt=0)
     renamed: int = Field(default=2, ge=0)
     micro_batch: int = Field(default=16, gt=0)
-    answer_tokens: int = Field(default=160, gt=1)
+    answer_tokens: int = Field(default=96, gt=1)
     optimizer: OptimizerConfig = OptimizerConfig(
-        matrix_rate=0.005, embedding_rate=0.0025, head_rate=0.001, norm_rate=0.0025
+        matrix_rate=0.01, embedding_rate=0.005, head_rate=0.002, norm_rate=0.005
     )
     schedule: ScheduleConfig = ScheduleConfig(warmup=0.05, decay=0.95)
 
@@ -76,9 +77,10 @@ class Finetune:
         started = time.perf_counter()
         model, tokenizer = load_parent(context, "pretrain")
         corpus = context.parents["prepare"].path
-        examples = unseen(mine(read_documents(corpus, "train")), mine(read_documents(corpus, "heldout")))
-        copies = [rename(examples, seed=copy) for copy in range(1, self.config.renamed + 1)]
-        examples = [*examples, *itertools.chain.from_iterable(copies)]
+        mined = unseen(mine(read_documents(corpus, "train")), mine(read_documents(corpus, "heldout")))
+        functions = [example for example in mined if example.check is not None]
+        copies = [rename(functions, seed=copy) for copy in range(1, self.config.renamed + 1)]
+        examples = [*mined, *itertools.chain.from_iterable(copies)]
         room = model.config.context
         fitting = encode_examples(examples, tokenizer, room, self.config.answer_tokens)
         if len(fitting) < FEWEST:
@@ -100,11 +102,11 @@ class Finetune:
         log = trainer.fit(context.progress, "fine-tuning")
         write_model(context, model, tokenizer, plan, log)
         epochs = train.steps / stream.batches_per_epoch
-        context.metrics |= {"mined": len(examples), "used": len(fitting), "epochs": round(epochs, 2)}
+        context.metrics |= {"mined": len(mined), "used": len(fitting), "epochs": round(epochs, 2)}
+        again = f" (functions also under {self.config.renamed} other names)" if self.config.renamed else ""
         context.notes.append(
-            f"Of {len(examples):,} questions with answers mined from the training files "
-            f"({self.config.renamed} of {self.config.renamed + 1} under other names), {len(fitting):,} are "
-            f"short enough; the model saw them {epochs:.1f} times."
+            f"Mined {len(mined):,} questions with answers from the training files; those short enough{again} "
+            f"make {len(fitting):,} conversations, which the model saw {epochs:.1f} times."
         )
 
     def _plan(
