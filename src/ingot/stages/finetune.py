@@ -39,8 +39,7 @@ class FinetuneConfig(Config):
         renamed: further copies of every function, each under names drawn anew; only reading the question
             then tells which name to use.
         micro_batch: conversations that are trained on at once.
-        answer_tokens: examples with longer answers are left out: in the same time a model then sees more
-            questions, and it learns to end.
+        answer_tokens: examples with longer answers are left out: a small model should learn to end.
         optimizer: learning rates, lower than in pretraining.
         schedule: of the learning rates; a short rise, then a straight line to zero.
     """
@@ -50,9 +49,9 @@ class FinetuneConfig(Config):
     batch_size: int = Field(default=32, gt=0)
     renamed: int = Field(default=2, ge=0)
     micro_batch: int = Field(default=16, gt=0)
-    answer_tokens: int = Field(default=96, gt=1)
+    answer_tokens: int = Field(default=160, gt=1)
     optimizer: OptimizerConfig = OptimizerConfig(
-        matrix_rate=0.01, embedding_rate=0.005, head_rate=0.002, norm_rate=0.005
+        matrix_rate=0.005, embedding_rate=0.0025, head_rate=0.001, norm_rate=0.0025
     )
     schedule: ScheduleConfig = ScheduleConfig(warmup=0.05, decay=0.95)
 
