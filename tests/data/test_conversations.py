@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
+import inspect
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from ingot.data.conversations import mine, mine_code, mine_headings, signature, summary, unseen
-from ingot.evaluate.code_answers import judge, parameters
+from ingot.evaluate.code_answers import judge
 
 
 def document(text: str, kind: str = "python", source: str = "a.py") -> Any:
@@ -114,10 +115,14 @@ def test_what_cannot_be_used() -> None:
         "def f(a: int = 3, *b: str): ...",
     ],
 )
-def test_signatures_are_those_of_the_judge(code: str) -> None:
+def test_signatures_are_those_that_python_sees(code: str) -> None:
     function = ast.parse(code).body[0]
     assert isinstance(function, ast.FunctionDef)
-    assert signature(function) == parameters(function)
+    space: dict[str, Any] = {}
+    exec(code, space)
+    stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+    seen = inspect.signature(space["f"]).parameters.values()
+    assert signature(function) == [stars.get(one.kind, "") + one.name for one in seen]
 
 
 @pytest.mark.parametrize(

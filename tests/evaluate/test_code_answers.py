@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingot.evaluate.code_answers import LONGEST, asked, judge, only_block, parameters
+from ingot.data.conversations import signature
+from ingot.evaluate.code_answers import LONGEST, asked, judge, only_block
 
 CHECK = {"name": "clamp", "arguments": ["value", "low", "*rest", "high", "**more"]}
 GOOD = (
@@ -103,5 +104,5 @@ def test_parameters_agree_with_python(names: list[str], positional: int, plain: 
     parts += ["*args"] if markers and "*" not in parts else []
     function = ast.parse(f"def f({', '.join(parts)}): pass").body[0]
     assert isinstance(function, ast.FunctionDef)
-    assert parameters(function) == asked(parts)
-    assert parameters(function) == [part for part in parts if part not in "*/"]
+    assert signature(function) == asked(parts)
+    assert signature(function) == [part for part in parts if part not in "*/"]

@@ -19,6 +19,8 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ingot.data.conversations import signature
+
 LONGEST = 20_000
 """Answers with more characters than this are not parsed: they do not pass the second step."""
 
@@ -59,7 +61,7 @@ def judge(answer: str, check: Mapping[str, Any]) -> Verdict:
     tree = None if code is None else parse(code)
     functions = [] if tree is None else _functions(tree, check["name"])
     named = len(functions) == 1
-    arguments = named and parameters(functions[0]) == asked(check["arguments"])
+    arguments = named and signature(functions[0]) == asked(check["arguments"])
     return Verdict(code is not None, tree is not None, named, arguments, arguments)
 
 
@@ -91,25 +93,8 @@ def parse(code: str) -> ast.Module | None:
     return tree if tree.body else None
 
 
-def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
-    """Returns a function's parameter names in order, with `*` and `**` in front where they stand.
-
-    Example:
-        >>> parameters(ast.parse("def f(a, /, b=1, *rest, c, **more): pass").body[0])
-        ['a', 'b', '*rest', 'c', '**more']
-    """
-    given = function.args
-    names = [argument.arg for argument in (*given.posonlyargs, *given.args)]
-    if given.vararg is not None:
-        names.append(f"*{given.vararg.arg}")
-    names += [argument.arg for argument in given.kwonlyargs]
-    if given.kwarg is not None:
-        names.append(f"**{given.kwarg.arg}")
-    return names
-
-
 def asked(arguments: Sequence[str]) -> list[str]:
-    """Returns the asked parameters as `parameters` writes them: no defaults, annotations or bare markers.
+    """Returns the asked parameters as `signature` writes them: no defaults, annotations or bare markers.
 
     Example:
         >>> asked(["a: int", "*", "low=0", "** more"])
