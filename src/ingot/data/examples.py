@@ -22,14 +22,12 @@ from torch import Tensor
 
 from ingot.data.permutation import key, permute
 from ingot.errors import DataError
+from ingot.objectives.objective import IGNORED
 from ingot.tokenizer.chat import encode_chat
 
 if TYPE_CHECKING:
     from ingot.data.conversations import Example
     from ingot.tokenizer.tokenizer import Tokenizer
-
-IGNORED = -100
-"""Target of places that teach nothing (the same number as in the objectives)."""
 
 ROUNDING = 64
 """Lengths of batches are multiples of this, so that few different shapes occur."""
