@@ -3,7 +3,8 @@
 - A stage's key is the hash of its name, settings, seed, identity and its parents' fingerprints: the same
   key means the same work, so it is done once.
 - Work under way keeps what it needs in `work/<stage>-<key>`, which outlives a kill and goes when the
-  artifact is published. So the same command, started again, goes on where it was.
+  artifact is published. So the same command, started again, goes on where it was. `status.json` there
+  says what became of the last start: running (or killed), interrupted, failed.
 - Other settings make the next version; the older versions stay. Settings that come back make their old
   version the newest again, without doing the work again.
 - A stage that finds nothing to do raises `LeftOut`; that too is remembered as an artifact, with the reason.
@@ -12,22 +13,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from ingot import artifact as artifacts
 from ingot.artifact import Artifact
 from ingot.config import Config
-from ingot.errors import ArtifactError, ConfigError, ResourceError, from_system
+from ingot.errors import ArtifactError, ConfigError, IngotError, ResourceError, from_system
 from ingot.lock import lock
 from ingot.progress import Progress
 
 RECIPE = "recipe.yaml"
 WORK = "work"
+STATUS = "status.json"
+TERMINATED = 143
+"""Exit code of a process that SIGTERM ended: an `IngotError` that carries it stopped in good order."""
 ORDINARY_NEED = 16 * 2**20
 """Bytes of disk that a stage is taken to need when it does not say."""
 
@@ -204,22 +211,26 @@ class Pipeline:
         seed: int,
         device: str,
     ) -> Artifact:
-        went_on = work.is_dir() and any(work.iterdir())
-        work.mkdir(parents=True, exist_ok=True)
+        interruptions = _begin(work)
         parents = {name: made[name] for name in stage.needs}
         final = self.folder / f"{stage.artifact}@{version}"
         start = time.monotonic()
         left_out = None
         with artifacts.publish(final) as folder:
             context = Context(folder, work, parents, progress, seed, device)
-            if went_on:
+            if interruptions:
                 progress.say(f"{stage.name}: going on where it was interrupted")
-                context.notes.append("It was interrupted and went on; its seconds count from then.")
+                often = "once" if interruptions == 1 else f"{interruptions} times"
+                note = f"It was interrupted {often} and went on; its seconds count from the last start."
+                context.notes.append(note)
             try:
                 stage.run(context)
             except LeftOut as reason:
                 left_out = reason.reason
                 _empty(folder)
+            except BaseException as error:
+                _end(work, error, interruptions)
+                raise
             seconds = time.monotonic() - start
             artifacts.write_record(
                 folder,
@@ -268,6 +279,53 @@ class Pipeline:
         if old.record.identity != self._identity(stage):
             changes.append("other source files")
         return ", ".join(changes) or "the stage itself"
+
+
+def unfinished(run: Path | str) -> dict[str, dict[str, Any]]:
+    """Returns what became of the work under way in a run folder.
+
+    Returns:
+        By the name of the work folder (`pretrain-3f2a...`): `status` (running, which a killed start says
+        too; interrupted; failed), `at` (time, ISO 8601), `interruptions` before that start, and where
+        they are known `step` (the last one saved) and `why`.
+    """
+    folders = sorted(path for path in Path(run, WORK).glob("*") if path.is_dir())
+    return {path.name: found for path in folders if (found := _status(path))}
+
+
+def _begin(work: Path) -> int:
+    """Notes a start of the work; returns how often it was interrupted before."""
+    work.mkdir(parents=True, exist_ok=True)
+    went_on = any(path.name != STATUS and not path.name.startswith(".") for path in work.iterdir())
+    before = _status(work).get("interruptions", 0)
+    interruptions = before + 1 if went_on and isinstance(before, int) else 0
+    _note(work, {"status": "running", "interruptions": interruptions})
+    return interruptions
+
+
+def _end(work: Path, error: BaseException, interruptions: int) -> None:
+    """Notes how a start ended without its artifact."""
+    asked = isinstance(error, KeyboardInterrupt | SystemExit) or (
+        isinstance(error, IngotError) and error.exit_code == TERMINATED
+    )
+    status = {"status": "interrupted" if asked else "failed", "interruptions": interruptions}
+    step = getattr(error, "step", None)
+    told = {"step": step, "why": str(error) if isinstance(error, IngotError) else type(error).__name__}
+    with contextlib.suppress(OSError):  # a full disk must not hide the error itself
+        _note(work, status | {key: value for key, value in told.items() if value is not None})
+
+
+def _note(work: Path, status: Mapping[str, Any]) -> None:
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    artifacts.write_atomic(work / STATUS, json.dumps({**status, "at": at}, indent=2) + "\n")
+
+
+def _status(work: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((work / STATUS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _with_key(versions: Sequence[Artifact], key: str) -> Artifact | None:

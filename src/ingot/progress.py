@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 class Task:
@@ -18,6 +19,12 @@ class Task:
 
     def at(self, done: float, numbers: str = "") -> None:
         """Says that `done` of the total is done in all."""
+
+    def show(self, line: dict[str, Any]) -> None:
+        """Takes a line of the training log (step, loss, rate, tokens, seconds, ...), for a dashboard.
+
+        A line may also hold `mfu`, the model FLOP/s as a share of the device's peak, or None.
+        """
 
 
 class Progress:

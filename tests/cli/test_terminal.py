@@ -5,8 +5,12 @@ from __future__ import annotations
 import io
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
 
 from ingot.cli import terminal
+from ingot.cli.dashboard import BLOCKS, Dashboard, sparkline
 from ingot.cli.terminal import DrawnProgress, PlainProgress, duration, progress_for
 
 
@@ -80,3 +84,84 @@ def test_drawn_tasks_nest_and_end(capsys: pytest.CaptureFixture[str]) -> None:
     assert captured.out == ""
     assert "a remark [in brackets]" in captured.err
     assert "inner [x]" in captured.err
+
+
+def line(step: int, **more: object) -> dict:
+    numbers = {"loss": 4 - step / 100, "rate": 0.5, "gradient_norm": 1.25, "accepted": True}
+    return {
+        "step": step,
+        "tokens": 1000 * step,
+        "seconds": 0.1 * step,
+        "data_seconds": 0.001,
+        **numbers,
+        **more,
+    }
+
+
+def test_the_dashboard_says_what_the_log_says() -> None:
+    dashboard = Dashboard()
+    assert list(dashboard.rows(80)) == []
+    for step in range(1, 101):
+        dashboard.add(line(step, mfu=0.377) | ({"validation": 3.9} if step == 40 else {}))
+    rows = dict(dashboard.rows(80))
+    assert rows["loss"].startswith("3.000 █") and rows["loss"].endswith("▁  lowest 3.000  validation 3.900")
+    assert rows["speed"] == "10,000 tokens/s   MFU 38 %   data 1.0 %"
+    assert rows["rate"] == "0.5   gradient norm 1.25"
+    assert rows["guard"] == "0 skipped   0 rolled back"
+
+
+def test_the_dashboard_counts_what_the_guard_did() -> None:
+    dashboard = Dashboard()
+    for step in (1, 2, 3, 2, 3):
+        dashboard.add(line(step, accepted=step != 3, loss=float("nan") if step == 3 else 2.5))
+    rows = dict(dashboard.rows(60))
+    assert rows["guard"] == "2 skipped   1 rolled back"
+    assert rows["loss"].startswith("nan ▁") and "lowest 2.500" in rows["loss"]
+    assert "MFU n/a" in rows["speed"]
+
+
+@given(
+    losses=st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=1500),
+    width=st.integers(40, 200),
+)
+@settings(max_examples=50, deadline=None)
+def test_the_curve_fits_whatever_the_losses(losses: list[float], width: int) -> None:
+    dashboard = Dashboard()
+    for step, loss in enumerate(losses):
+        dashboard.add(line(step, loss=loss))
+    curve = dict(dashboard.rows(width))["loss"].split("  lowest")[0].split(" ")[1]
+    assert 1 <= len(curve) <= 40
+    assert set(curve) <= set(BLOCKS)
+
+
+def test_a_sparkline_by_hand() -> None:
+    assert sparkline([]) == ""
+    assert sparkline([5.0, 5.0]) == "▁▁"
+    assert sparkline([0, 1, 2, 3, 4, 5, 6, 7]) == BLOCKS
+
+
+def test_the_dashboard_is_drawn_under_its_bar_and_goes_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    progress = DrawnProgress()
+    with progress.task("pretraining", total=10, unit="steps") as task:
+        for step in range(1, 6):
+            task.at(step, "loss 3.9")
+            task.show(line(step))
+        drawn = io.StringIO()
+        console = Console(file=drawn, width=60)
+        for part in progress._bars.get_renderables():
+            console.print(part)
+        text = drawn.getvalue()
+        assert "5/10 steps" in text and "loss 3.9 " not in text  # said below instead
+        assert "10,000 tokens/s" in text and "gradient norm 1.25" in text
+        assert max(len(row) for row in text.splitlines()) <= 60
+    assert len(list(progress._bars.get_renderables())) == 1
+
+
+def test_plain_progress_shows_no_dashboard(clock: list[float]) -> None:
+    stream = io.StringIO()
+    with PlainProgress(stream).task("training", total=5) as task:
+        for step in range(1, 6):
+            task.show(line(step))
+            task.at(step, "loss 3.9")
+    assert stream.getvalue() == "training ...\ntraining: 5/5, loss 3.9, in 0 s\n"

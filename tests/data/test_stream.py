@@ -10,8 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ingot.data.examples import Conversation, ConversationStream
 from ingot.data.permutation import key, permute
-from ingot.data.stream import Stream, WindowStream
+from ingot.data.stream import Part, Stream, WindowStream
 from ingot.errors import DataError
 
 
@@ -126,3 +127,45 @@ def test_too_few_tokens_are_refused() -> None:
         WindowStream(np.zeros(64, dtype=np.uint16), 64, 1, 0)
     stream = WindowStream(np.arange(65, dtype=np.uint16), 64, 2, 0)
     assert stream.batch(3)["inputs"].shape == (2, 64)
+
+
+def streams() -> list[Stream]:
+    conversations = [
+        Conversation([n] * (5 + n % 90), [False, False] + [True] * (3 + n % 90)) for n in range(97)
+    ]
+    return [
+        WindowStream(np.arange(5_000, dtype=np.uint16), 64, 12, 1),
+        ConversationStream(conversations, context=256, batch_size=12, seed=1, pad_id=99),
+    ]
+
+
+@pytest.mark.parametrize("stream", streams(), ids=lambda stream: type(stream).__name__)
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4])
+def test_ranks_share_the_rows_of_the_whole_batch(stream: Stream, ranks: int) -> None:
+    for step, salt in ((0, 0), (7, 0), (7, 2), (40, 1)):
+        whole = stream.batch(step, salt)
+        assert torch.equal(stream.sample_ids(step, salt), whole["sample_ids"])
+        for rank in range(ranks):
+            for name, value in stream.batch(step, salt, Part(rank, ranks)).items():
+                assert torch.equal(value, whole[name][rank::ranks])
+
+
+@pytest.mark.parametrize("stream", streams(), ids=lambda stream: type(stream).__name__)
+def test_a_salt_is_another_order_of_the_same_samples(stream: Stream) -> None:
+    orders = [torch.cat([stream.sample_ids(step, salt) for step in range(6)]) for salt in range(3)]
+    assert all(len(order.unique()) == 72 for order in orders)
+    assert not torch.equal(orders[0], orders[1]) and not torch.equal(orders[1], orders[2])
+    assert torch.equal(stream.sample_ids(3), stream.sample_ids(3, 0))
+
+
+def test_salted_epochs_cover_each_token_once() -> None:
+    stream = WindowStream(np.arange(1_000, dtype=np.uint16), 10, 9, 1)
+    ids = torch.cat([stream.batch(step, 5)["sample_ids"] for step in range(stream.windows // 9)])
+    assert len(ids.unique()) == len(ids)
+    targets = torch.cat([stream.batch(step, 5)["targets"] for step in range(stream.windows // 9)])
+    assert len(targets.unique()) == targets.numel()
+
+
+def test_the_unsalted_order_is_that_of_earlier_versions() -> None:
+    stream = WindowStream(np.arange(5_000, dtype=np.uint16), 64, 4, 1)
+    assert stream.sample_ids(0).tolist() == [73, 7, 66, 49]

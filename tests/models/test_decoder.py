@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from ingot.errors import ArtifactError, ConfigError
 from ingot.models import huggingface
@@ -123,3 +123,49 @@ def test_damaged_folders_are_refused_in_one_line(tmp_path: Path) -> None:
 def test_impossible_shapes_name_both_numbers() -> None:
     with pytest.raises(ConfigError, match=r"heads \(4\) must be a multiple of kv_heads \(3\)"):
         DecoderConfig.parse({**TINY, "kv_heads": 3})
+
+
+def test_gpt2_s_shape_is_transformers_gpt2(tmp_path: Path) -> None:
+    """LayerNorm, learned positions, GELU and a tied head; their biases are set to zero."""
+    config = DecoderConfig(
+        vocabulary=65,
+        width=32,
+        layers=2,
+        heads=4,
+        kv_heads=4,
+        head_width=8,
+        feed_forward=128,
+        context=16,
+        norm="layer",
+        norm_epsilon=1e-5,
+        head_norm=None,
+        positions="learned",
+        activation="gelu",
+        tied=True,
+    )
+    ours = config.build(seed=1)
+    theirs = GPT2LMHeadModel(
+        GPT2Config(vocab_size=65, n_positions=16, n_embd=32, n_layer=2, n_head=4, activation_function="gelu")
+    ).eval()
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in ours.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
+        for parameter in theirs.parameters():
+            parameter.zero_()
+        theirs.transformer.wte.weight.copy_(ours.embedding.weight)
+        theirs.transformer.wpe.weight.copy_(ours.positions.weight)
+        theirs.transformer.ln_f.weight.copy_(ours.norm.weight)
+        for mine, block in zip(ours.blocks, theirs.transformer.h, strict=True):
+            block.ln_1.weight.copy_(mine.attention_norm.weight)
+            block.ln_2.weight.copy_(mine.feed_forward_norm.weight)
+            parts = (mine.attention.query, mine.attention.key, mine.attention.value)
+            block.attn.c_attn.weight.copy_(torch.cat([part.weight for part in parts]).T)
+            block.attn.c_proj.weight.copy_(mine.attention.output.weight.T)
+            block.mlp.c_fc.weight.copy_(mine.feed_forward.up.weight.T)
+            block.mlp.c_proj.weight.copy_(mine.feed_forward.down.weight.T)
+    tokens = torch.randint(0, 65, (2, 16), generator=generator)
+    with torch.no_grad():
+        assert torch.allclose(ours(tokens).logits, theirs(tokens).logits, atol=1e-4, rtol=1e-4)
+    with pytest.raises(ArtifactError, match="positions learned"):
+        huggingface.save(tmp_path, ours)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from ingot.nn.attention import Attention, causal
-from ingot.nn.feed_forward import SwiGLU
+from ingot.nn.feed_forward import FeedForward, SwiGLU, squared_relu
 from ingot.nn.initialisation import initialise
 from ingot.nn.norms import RMSNorm
 from ingot.nn.positions import Rotary, rotate
@@ -89,3 +89,10 @@ def test_initialisation_keeps_sizes_and_zeroes_what_it_is_told() -> None:
     assert float(model["a"].bias.detach().abs().max()) == 0
     assert float(model["b"].weight.detach().abs().max()) == 0
     assert float(model["e"].weight.detach().std()) == pytest.approx(1, rel=0.05)
+
+
+def test_squared_relu_layer_by_hand() -> None:
+    layer = FeedForward(8, 12, squared_relu)
+    x = torch.randn(2, 8)
+    inner = (x @ layer.up.weight.T).clamp(min=0)
+    assert torch.allclose(layer(x), (inner * inner) @ layer.down.weight.T, atol=1e-6)

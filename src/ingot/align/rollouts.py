@@ -21,7 +21,9 @@ from ingot.align.advantages import ESTIMATORS
 from ingot.align.rewards import Score
 from ingot.data.conversations import Example
 from ingot.data.examples import Conversation, pad
-from ingot.data.permutation import key, permute
+from ingot.data.permutation import permute
+from ingot.data.stream import WHOLE, Part, salted_key
+from ingot.errors import ConfigError
 from ingot.inference.engine import Engine
 from ingot.inference.request import Completion
 from ingot.inference.sampling import Sampling
@@ -51,6 +53,10 @@ class RolloutStream:
     After each batch, `numbers` holds what `summary` says of all its answers, and `taught`, the share of
     prompts that the batch was made of; `watch`, where it is set, is given the step and the answers.
 
+    The answers depend on the weights of now, so batches are not made ahead (`live`), and one process makes
+    them all. In a batch, `sample_ids` are places among the answers of the step; the method `sample_ids`
+    gives ids of prompts and answers over the whole run.
+
     Args:
         model: the policy; a copy of it in `dtype` answers.
         tokenizer: of the model.
@@ -64,6 +70,8 @@ class RolloutStream:
         seed: of the prompts' order and of the answers.
         dtype: to answer in.
     """
+
+    live = True
 
     def __init__(
         self,
@@ -86,6 +94,7 @@ class RolloutStream:
         self.score = score
         self.prompts = min(prompts, len(self.examples))
         self.answers = answers
+        self.batch_size = self.prompts * answers
         self.answer_tokens = answer_tokens
         self.temperature = temperature
         self.advantage = advantage
@@ -105,10 +114,17 @@ class RolloutStream:
         ids = [example.id for example in self.examples]
         return hashlib.sha256(json.dumps([settings, ids]).encode()).hexdigest()
 
-    def batch(self, step: int) -> dict[str, Tensor]:
-        """Answers the prompts of a step, counted from 0, and scores the answers."""
-        chosen = self._chosen(step)
-        completions = self._answer(step, chosen)
+    def batch(self, step: int, salt: int = 0, part: Part = WHOLE) -> dict[str, Tensor]:
+        """Answers the prompts of a step, counted from 0, and scores the answers.
+
+        Raises:
+            ConfigError: several processes share the batch.
+        """
+        if part.ranks > 1:
+            what = f"rollouts are made by one process, but {part.ranks} share the batch"
+            raise ConfigError(what, where="align", fix="start this stage without torchrun")
+        chosen = self._chosen(step, salt)
+        completions = self._answer(step, salt, chosen)
         examples = [self.examples[index] for index in chosen for _ in range(self.answers)]
         scores = [
             self.score(completion.text, example.check or {})
@@ -141,14 +157,20 @@ class RolloutStream:
             "sample_ids": rows,
         }
 
-    def _chosen(self, step: int) -> list[int]:
+    def sample_ids(self, step: int, salt: int = 0) -> Tensor:
+        """Returns an id of each answer of a step, [prompts * answers] int64, before any is made."""
+        prompts = torch.tensor(self._chosen(step, salt))[:, None] * self.answers  # [p, 1]
+        return (prompts + torch.arange(self.answers)).flatten()
+
+    def _chosen(self, step: int, salt: int) -> list[int]:
         """Prompt indexes of a step: all prompts in one order, then in another."""
         epoch, place = divmod(step, len(self.examples) // self.prompts)
         places = np.arange(place * self.prompts, (place + 1) * self.prompts)
-        chosen: list[int] = permute(places, len(self.examples), key(self.seed, epoch, 0)).tolist()
+        order = salted_key(salt, self.seed, epoch, 0)
+        chosen: list[int] = permute(places, len(self.examples), order).tolist()
         return chosen
 
-    def _answer(self, step: int, chosen: Sequence[int]) -> list[Completion]:
+    def _answer(self, step: int, salt: int, chosen: Sequence[int]) -> list[Completion]:
         with torch.no_grad():
             for mine, theirs in zip(self._sampler.parameters(), self.model.parameters(), strict=True):
                 mine.copy_(theirs)
@@ -157,7 +179,8 @@ class RolloutStream:
             Sampling(
                 max_new_tokens=self.answer_tokens,
                 temperature=self.temperature,
-                seed=key(self.seed, step, place, 1) // 2,  # of 64 bits, the 63 that a seed may have
+                # Of 64 bits, the 63 that a seed may have.
+                seed=salted_key(salt, self.seed, step, place, 1) // 2,
             )
             for place in range(count)
         ]

@@ -1,4 +1,4 @@
-"""How progress looks: drawn bars in a terminal, a line every few seconds everywhere else.
+"""How progress looks: drawn bars and a dashboard in a terminal, plain lines everywhere else.
 
 Both write to standard error, so that standard output holds results only.
 """
@@ -8,18 +8,22 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
+from ingot.cli.dashboard import Dashboard
 from ingot.progress import Progress, Task
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
 PATIENCE = 5.0
 """Seconds between two lines of plain progress."""
+
+DRAWN_PER_SECOND = 5
 
 
 def progress_for(stream: TextIO) -> Progress:
@@ -47,6 +51,7 @@ class _Watched(Task):
         self._show = show
         self._since = time.monotonic()
         self._from: float | None = None
+        self.dashboard: Dashboard | None = None
 
     def advance(self, amount: float = 1, numbers: str = "") -> None:
         if self._from is None:
@@ -57,6 +62,11 @@ class _Watched(Task):
         if self._from is None:
             self._from, self._since = done, time.monotonic()  # resumed work did not happen in this time
         self._move(done, numbers)
+
+    def show(self, line: dict[str, Any]) -> None:
+        if self.dashboard is None:
+            self.dashboard = Dashboard()
+        self.dashboard.add(line)
 
     def _move(self, done: float, numbers: str) -> None:
         self.done = done
@@ -110,15 +120,25 @@ class PlainProgress(Progress):
 
 
 class DrawnProgress(Progress):
-    """Bars that move: what, how much of how much, how long is left, and the numbers that matter."""
+    """Bars that move: what, how much of how much, how long is left, and the numbers that matter.
+
+    Under the bars stands the dashboard of the training under way.
+    """
 
     def __init__(self) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, SpinnerColumn, TextColumn
         from rich.progress import Progress as Bars
 
+        watched = self._watched = {}  # type: dict[TaskID, _Watched]
+
+        class Screen(Bars):
+            def get_renderables(self) -> Iterable[RenderableType]:
+                yield self.make_tasks_table(self.tasks)
+                yield from [one.dashboard for one in list(watched.values()) if one.dashboard is not None]
+
         self._console = Console(stderr=True, highlight=False)
-        self._bars: Bars = Bars(
+        self._bars: Bars = Screen(
             SpinnerColumn(finished_text="[green]✓[/]"),
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
@@ -126,13 +146,14 @@ class DrawnProgress(Progress):
             TextColumn("{task.fields[left]}", style="cyan", markup=False),
             TextColumn("{task.fields[numbers]}", style="dim", markup=False),
             console=self._console,
+            refresh_per_second=DRAWN_PER_SECOND,
         )
         self._open = 0
 
     @contextmanager
     def task(self, what: str, total: float | None = None, unit: str = "") -> Iterator[Task]:
         bar = self._bars.add_task(what, total=total, count="", left="", numbers="")
-        watched = _Watched(what, total, unit, lambda one: self._show(one, bar))
+        watched = self._watched[bar] = _Watched(what, total, unit, lambda one: self._show(one, bar))
         start = time.monotonic()
         self._open += 1
         if self._open == 1:
@@ -141,8 +162,9 @@ class DrawnProgress(Progress):
             yield watched
             took = f"in {duration(time.monotonic() - start)}"
             done = watched.done or total or 1
-            self._bars.update(bar, total=done, completed=done, left=took)
+            self._bars.update(bar, total=done, completed=done, left=took, numbers=watched.numbers)
         finally:
+            del self._watched[bar]
             self._open -= 1
             if self._open == 0:
                 self._bars.stop()
@@ -159,7 +181,7 @@ class DrawnProgress(Progress):
             completed=watched.done,
             count=watched.count(),
             left=f"{left} left" if left else "",
-            numbers=watched.numbers,
+            numbers="" if watched.dashboard else watched.numbers,
         )
 
 

@@ -27,7 +27,7 @@ def quantize(model: Decoder) -> Decoder:
         torch.int8
     """
     small = copy.deepcopy(model)
-    dtype = small.norm.weight.dtype
+    dtype = next(small.parameters()).dtype
     done: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
     for name, module in list(small.named_modules()):
         if isinstance(module, nn.Linear | nn.Embedding):

@@ -20,7 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ingot.data.permutation import key, permute
+from ingot.data.permutation import permute
+from ingot.data.stream import WHOLE, Part, salted_key
 from ingot.errors import DataError
 from ingot.objectives.objective import IGNORED
 from ingot.tokenizer.chat import encode_chat
@@ -71,8 +72,8 @@ class ConversationStream:
     """Batches of conversations, each epoch in another order, those of a batch of similar length.
 
     A batch holds `inputs` and `targets` [b, t] int64 and `sample_ids` [b] int64; t is the longest of the
-    batch, rounded up to a multiple of 64 and at most `context`. What a step gets depends on the seed and
-    the step alone.
+    batch, rounded up to a multiple of 64 and at most `context`, on all ranks alike. What a step gets depends
+    on the seed, the step and the salt alone.
 
     Args:
         examples: encoded conversations.
@@ -97,7 +98,7 @@ class ConversationStream:
         self.seed = seed
         self.pad_id = pad_id
         self.batches_per_epoch = len(examples) // batch_size
-        self._epoch, self._order = -1, np.empty((0, 0), np.int64)
+        self._order: tuple[int, int, NDArray[np.int64]] = (-1, 0, np.empty((0, 0), np.int64))
 
     @property
     def fingerprint(self) -> str:
@@ -108,38 +109,46 @@ class ConversationStream:
             digest.update(np.asarray(taught, dtype=np.bool_).tobytes())
         return digest.hexdigest()
 
-    def batch(self, step: int) -> dict[str, Tensor]:
-        """Returns the batch of a step, counted from 0."""
-        rows = self._rows(step)
-        return pad([self.examples[row] for row in rows], self.context, self.pad_id) | {
-            "sample_ids": torch.tensor(rows)
+    def batch(self, step: int, salt: int = 0, part: Part = WHOLE) -> dict[str, Tensor]:
+        """Returns the conversations of a step, counted from 0."""
+        rows = self._rows(step, salt)
+        t = width([self.examples[row] for row in rows], self.context)
+        mine = rows[part.rank :: part.ranks]
+        return side_by_side([self.examples[row] for row in mine], t, self.pad_id) | {
+            "sample_ids": torch.tensor(mine)
         }
+
+    def sample_ids(self, step: int, salt: int = 0) -> Tensor:
+        """Returns the places in `examples` of the whole batch of a step, [b] int64."""
+        return torch.tensor(self._rows(step, salt))
 
     def places(self, step: int) -> int:
         """Returns how many places, padding counted, the batch of a step has: what its time depends on."""
-        return self.batch_size * width([self.examples[row] for row in self._rows(step)], self.context)
+        return self.batch_size * width([self.examples[row] for row in self._rows(step, 0)], self.context)
 
-    def _rows(self, step: int) -> list[int]:
+    def _rows(self, step: int, salt: int) -> list[int]:
         epoch, place = divmod(step, self.batches_per_epoch)
-        if epoch != self._epoch:
-            self._epoch, self._order = epoch, self._batches(epoch)
-        rows: list[int] = self._order[place].tolist()
+        known, salted, order = self._order
+        if (known, salted) != (epoch, salt):
+            order = self._batches(epoch, salt)
+            self._order = (epoch, salt, order)
+        rows: list[int] = order[place].tolist()
         return rows
 
-    def _batches(self, epoch: int) -> NDArray[np.int64]:
+    def _batches(self, epoch: int, salt: int) -> NDArray[np.int64]:
         """Sample indexes of every batch of an epoch, [batches, b].
 
         Pools of a few batches are sorted by length, so that little of a batch is padding; then the
         batches are mixed, so that length says nothing about time.
         """
         count = self.batches_per_epoch * self.batch_size
-        shuffled = permute(np.arange(count), len(self.examples), key(self.seed, epoch, 0))
+        shuffled = permute(np.arange(count), len(self.examples), salted_key(salt, self.seed, epoch, 0))
         lengths = np.array([len(example.tokens) for example in self.examples])
         size = max(1, min(_POOL, self.batches_per_epoch // 4)) * self.batch_size
         pools = [shuffled[start : start + size] for start in range(0, len(shuffled), size)]
         ordered = np.concatenate([pool[np.argsort(lengths[pool], kind="stable")] for pool in pools])
         batches = ordered.reshape(-1, self.batch_size)
-        return batches[permute(np.arange(len(batches)), len(batches), key(self.seed, epoch, 1))]
+        return batches[permute(np.arange(len(batches)), len(batches), salted_key(salt, self.seed, epoch, 1))]
 
 
 def width(conversations: Sequence[Conversation], context: int) -> int:
@@ -149,7 +158,7 @@ def width(conversations: Sequence[Conversation], context: int) -> int:
 
 
 def pad(conversations: Sequence[Conversation], context: int, pad_id: int) -> dict[str, Tensor]:
-    """Puts conversations side by side.
+    """Puts conversations side by side, as wide as the longest needs.
 
     Args:
         conversations: b of them.
@@ -159,7 +168,11 @@ def pad(conversations: Sequence[Conversation], context: int, pad_id: int) -> dic
     Returns:
         `inputs` and `targets`, [b, t] int64.
     """
-    t = width(conversations, context)
+    return side_by_side(conversations, width(conversations, context), pad_id)
+
+
+def side_by_side(conversations: Sequence[Conversation], t: int, pad_id: int) -> dict[str, Tensor]:
+    """Puts conversations in rows of `t` places; see `pad`."""
     inputs = torch.full((len(conversations), t), pad_id)
     targets = torch.full((len(conversations), t), IGNORED)
     for row, (tokens, taught) in enumerate(conversations):

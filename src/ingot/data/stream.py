@@ -6,12 +6,15 @@ epoch goes over all windows of the tokens once, in an order of its own, cut at a
     tokens     | offset | window 0 | window 1 | ... | window n-1 | rest |
     inputs              t0 .. tc-1                                         c = context
     targets              t1 .. tc     the next window begins with its input tc
+
+The global batch of a step does not depend on who computes it: of its rows, rank r of n takes r, r + n,
+r + 2n, ... So ranks, workers and micro-batches may change between two steps, and the samples do not.
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -24,17 +27,52 @@ from ingot.errors import DataError
 _BLOCKS, _BLOCK = 64, 1 << 15
 
 
+class Part(NamedTuple):
+    """Which rows of every global batch a process takes: row `rank`, and every `ranks`-th after it."""
+
+    rank: int = 0
+    ranks: int = 1
+
+
+WHOLE = Part()
+
+
+def salted_key(salt: int, *parts: int) -> int:
+    """Makes the key of a salt, that of no salt (0) being the key of the other parts alone."""
+    return key(*parts, salt) if salt else key(*parts)
+
+
 class Stream(Protocol):
     """Batches by step.
 
+    A stream whose batches depend on more than its arguments (rollouts: on the weights of now) says so by
+    an attribute `live = True`: its next batch is never made ahead of its time.
+
     Attributes:
         fingerprint: what the batches depend on; a resumed run must find the same.
+        batch_size: rows of the global batch.
     """
 
-    fingerprint: str
+    @property
+    def fingerprint(self) -> str: ...
 
-    def batch(self, step: int) -> dict[str, Tensor]:
-        """Returns the global batch of a step; the same step is always the same batch."""
+    batch_size: int
+
+    def batch(self, step: int, salt: int = 0, part: Part = WHOLE) -> dict[str, Tensor]:
+        """Returns a process's rows of the batch of a step; the same arguments give the same rows.
+
+        Args:
+            step: counted from 0.
+            salt: another one is another order of the data: a rollback does not meet again what it fled.
+            part: which rows.
+
+        Returns:
+            Tensors whose first dimension is the row; among them `sample_ids` [b] int64.
+        """
+        ...
+
+    def sample_ids(self, step: int, salt: int = 0) -> Tensor:
+        """Returns the ids of the whole global batch, [b] int64, without making it."""
         ...
 
 
@@ -64,29 +102,39 @@ class WindowStream:
         self._offsets = min(context, len(tokens) - self.windows * context)
         self.fingerprint = self._fingerprint()
 
-    def batch(self, step: int) -> dict[str, Tensor]:
+    def batch(self, step: int, salt: int = 0, part: Part = WHOLE) -> dict[str, Tensor]:
         """Returns the windows of a step.
 
         Returns:
-            inputs and targets [b, t] int64; sample_ids [b] int64, unique over all epochs.
+            inputs and targets [b, t] int64; sample_ids [b] int64, unique over all epochs of a salt.
         """
-        samples = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
-        epochs, places = np.divmod(samples, self.windows)
-        starts, ids = np.empty_like(samples), np.empty_like(samples)
-        for epoch in np.unique(epochs).tolist():
-            chosen = epochs == epoch
-            order = key(self.seed, epoch, 0)
-            offset = key(self.seed, epoch, 1) % self._offsets
-            windows = permute(places[chosen], self.windows, order)
-            starts[chosen] = offset + windows * self.context
-            ids[chosen] = epoch * self.windows + windows
+        starts, ids = self._windows(step, salt)
+        starts, ids = starts[part.rank :: part.ranks], ids[part.rank :: part.ranks]
         cut = np.stack([self.tokens[start : start + self.context + 1] for start in starts.tolist()])
         rows = torch.from_numpy(cut.astype(np.int64))  # [b, t + 1]
         return {
             "inputs": rows[:, :-1].contiguous(),
             "targets": rows[:, 1:].contiguous(),
-            "sample_ids": torch.from_numpy(ids),
+            "sample_ids": torch.from_numpy(ids.copy()),
         }
+
+    def sample_ids(self, step: int, salt: int = 0) -> Tensor:
+        """Returns the ids of the whole batch of a step, [b] int64."""
+        return torch.from_numpy(self._windows(step, salt)[1])
+
+    def _windows(self, step: int, salt: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """First tokens and ids of the windows of a step."""
+        samples = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        epochs, places = np.divmod(samples, self.windows)
+        starts, ids = np.empty_like(samples), np.empty_like(samples)
+        for epoch in np.unique(epochs).tolist():
+            chosen = epochs == epoch
+            order = salted_key(salt, self.seed, epoch, 0)
+            offset = salted_key(salt, self.seed, epoch, 1) % self._offsets
+            windows = permute(places[chosen], self.windows, order)
+            starts[chosen] = offset + windows * self.context
+            ids[chosen] = epoch * self.windows + windows
+        return starts, ids
 
     def _fingerprint(self) -> str:
         """A hash of the settings and of blocks spread over the tokens: enough to notice another corpus."""

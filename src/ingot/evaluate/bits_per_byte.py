@@ -118,7 +118,7 @@ def measure_bits(model: Decoder, tokenizer: Encodes, texts: Sequence[str], task:
     """
     documents = [[tokenizer.bos_id, *tokenizer.encode(text)] for text in texts]
     nats = np.zeros(len(documents))
-    device = model.norm.weight.device
+    device = next(model.parameters()).device
     most = PLACES if device.type == "cpu" else PLACES_ACCELERATOR
     for batch in _batches(documents, model.config.context, most):
         inputs, targets, owners = _tensors(documents, batch, tokenizer.bos_id)

@@ -1,30 +1,36 @@
-"""The decoder-only transformer, Qwen3-shaped: RMSNorm before each part, QK-norm, RoPE, GQA, SwiGLU.
+"""The decoder-only transformer: embedding, blocks of attention and feed-forward, norm, head.
 
 ```
 tokens -> embedding -> [ x + attention(norm(x)) ; x + feed_forward(norm(x)) ] * layers -> norm -> head
 ```
 
-The shape is exactly that of `Qwen3ForCausalLM`, so `transformers` and every engine that knows Qwen3
-run what is trained here (Qwen3 technical report 2025, arXiv 2505.09388, section 2).
+The parts' defaults make exactly the shape of `Qwen3ForCausalLM` (RMSNorm, QK-norm, RoPE, GQA, SwiGLU), so
+`transformers` and every engine that knows Qwen3 run what is trained here (Qwen3 technical report 2025,
+arXiv 2505.09388, section 2). Other parts make other shapes: LayerNorm, learned positions, GELU and a tied
+head are GPT-2's, without its biases.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple, Self
+from collections.abc import Callable
+from typing import Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 from torch import Tensor, nn
+from torch.nn.functional import gelu
 
 from ingot.config import Config
 from ingot.nn.attention import Attend, Attention, causal
-from ingot.nn.feed_forward import SwiGLU
+from ingot.nn.feed_forward import FeedForward, SwiGLU, squared_relu
 from ingot.nn.initialisation import initialise
 from ingot.nn.norms import RMSNorm
-from ingot.nn.positions import Rotary
+from ingot.nn.positions import Angles, Rotary
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": gelu, "squared_relu": squared_relu}
 
 
 class DecoderConfig(Config):
-    """The sizes of a decoder."""
+    """The sizes of a decoder, and which parts it is made of."""
 
     vocabulary: int = Field(gt=0)
     width: int = Field(gt=0)
@@ -37,6 +43,10 @@ class DecoderConfig(Config):
     rope_theta: float = 10_000.0
     norm_epsilon: float = 1e-6
     tied: bool = False
+    norm: Literal["rms", "layer"] = "rms"
+    head_norm: Literal["rms"] | None = "rms"
+    positions: Literal["rotary", "learned"] = "rotary"
+    activation: Literal["swiglu", "gelu", "squared_relu"] = "swiglu"
 
     @model_validator(mode="after")
     def _shapes_fit(self) -> Self:
@@ -45,6 +55,22 @@ class DecoderConfig(Config):
         if self.head_width % 2:
             raise ValueError(f"head_width ({self.head_width}) must be even")
         return self
+
+    def normalisation(self) -> nn.Module:
+        """Returns a fresh norm over the model's width."""
+        if self.norm == "layer":
+            return nn.LayerNorm(self.width, self.norm_epsilon, bias=False)
+        return RMSNorm(self.width, self.norm_epsilon)
+
+    def head_normalisation(self) -> nn.Module | None:
+        """Returns a fresh norm over queries or keys, or None."""
+        return RMSNorm(self.head_width, self.norm_epsilon) if self.head_norm else None
+
+    def feed_forward_layer(self) -> nn.Module:
+        """Returns a fresh feed-forward layer."""
+        if self.activation == "swiglu":
+            return SwiGLU(self.width, self.feed_forward)
+        return FeedForward(self.width, self.feed_forward, ACTIVATIONS[self.activation])
 
     def build(self, seed: int = 0) -> Decoder:
         """Returns a freshly initialised model of these sizes."""
@@ -65,19 +91,19 @@ class Block(nn.Module):
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
-        self.attention_norm = RMSNorm(config.width, config.norm_epsilon)
+        self.attention_norm = config.normalisation()
         self.attention = Attention(
             width=config.width,
             heads=config.heads,
             kv_heads=config.kv_heads,
             head_width=config.head_width,
-            query_norm=RMSNorm(config.head_width, config.norm_epsilon),
-            key_norm=RMSNorm(config.head_width, config.norm_epsilon),
+            query_norm=config.head_normalisation(),
+            key_norm=config.head_normalisation(),
         )
-        self.feed_forward_norm = RMSNorm(config.width, config.norm_epsilon)
-        self.feed_forward = SwiGLU(config.width, config.feed_forward)
+        self.feed_forward_norm = config.normalisation()
+        self.feed_forward = config.feed_forward_layer()
 
-    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], layer: int, attend: Attend) -> Tensor:
+    def forward(self, x: Tensor, angles: Angles | None, layer: int, attend: Attend) -> Tensor:
         """Args: x [b, t, d]. Returns: [b, t, d]."""
         x = x + self.attention(self.attention_norm(x), angles, layer, attend)
         return x + self.feed_forward(self.feed_forward_norm(x))
@@ -101,11 +127,13 @@ class Decoder(nn.Module):
         self.config = config
         self.embedding = nn.Embedding(config.vocabulary, config.width)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
-        self.norm = RMSNorm(config.width, config.norm_epsilon)
+        self.norm = config.normalisation()
         self.head = nn.Linear(config.width, config.vocabulary, bias=False)
         if config.tied:
             self.head.weight = self.embedding.weight
-        self.rotary = Rotary(config.head_width, config.rope_theta, config.context)
+        rotary, learned = config.positions == "rotary", config.positions == "learned"
+        self.rotary = Rotary(config.head_width, config.rope_theta, config.context) if rotary else None
+        self.positions = nn.Embedding(config.context, config.width) if learned else None
 
     def forward(
         self,
@@ -125,8 +153,11 @@ class Decoder(nn.Module):
         Returns:
             Hidden states [b, t, d] and logits [b, t, v] or None.
         """
+        t = tokens.shape[1]
         x = self.embedding(tokens)
-        angles = self.rotary.angles(positions, tokens.shape[1])
+        if self.positions is not None:
+            x = x + (self.positions.weight[:t] if positions is None else self.positions(positions))
+        angles = None if self.rotary is None else self.rotary.angles(positions, t)
         for layer, block in enumerate(self.blocks):
             x = block(x, angles, layer, attend or causal)
         hidden = self.norm(x)

@@ -56,7 +56,20 @@ def describe(
         config: the model's sizes.
         dtype: of the stored weights.
         special: token ids by role (`bos_token_id`, `eos_token_id`, `pad_token_id`), where known.
+
+    Raises:
+        ArtifactError: the model is made of parts that Qwen3 does not have.
     """
+    parts = {"norm": "rms", "head_norm": "rms", "positions": "rotary", "activation": "swiglu"}
+    other = [
+        f"{name} {getattr(config, name)}" for name, ours in parts.items() if getattr(config, name) != ours
+    ]
+    if other:
+        raise ArtifactError(
+            f"a model with {', '.join(other)} has no published folder format yet",
+            where="saving the model",
+            fix="keep the decoder's own parts, or save its weights yourself with safetensors",
+        )
     return {
         "architectures": [ARCHITECTURE],
         "model_type": "qwen3",
@@ -93,14 +106,18 @@ def save(
         model: any dtype and device.
         dtype: of the stored weights.
         special: token ids by role for `config.json` and `generation_config.json`.
+
+    Raises:
+        ArtifactError: no published format holds a model of these parts.
     """
+    config = describe(model.config, dtype, special)
     state = model.state_dict()
     weights = {
         theirs: state[ours].detach().to("cpu", dtype).contiguous().clone()
         for ours, theirs in weight_names(model.config).items()
     }
     save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
-    write_configs(folder, describe(model.config, dtype, special), special)
+    write_configs(folder, config, special)
 
 
 def write_configs(folder: Path, config: dict[str, Any], special: dict[str, int] | None) -> None:

@@ -20,10 +20,12 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from ingot.nn.positions import rotate
+from ingot.nn import blocked_attention
+from ingot.nn.positions import Angles, rotate
 
 
 class Attend(Protocol):
@@ -36,6 +38,11 @@ class Attend(Protocol):
 
 def causal(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Plain causal attention over the tokens of one pass: token i sees tokens 0 to i."""
+    if torch.is_autocast_enabled(query.device.type):
+        dtype = torch.get_autocast_dtype(query.device.type)
+        query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
+    if blocked_attention.suits(query):
+        return blocked_attention.attend(query, key, value)
     return scaled_dot_product_attention(
         query, key, value, is_causal=True, enable_gqa=query.shape[1] != key.shape[1]
     )
@@ -80,8 +87,8 @@ class Attention(nn.Module):
         self.query_norm = query_norm
         self.key_norm = key_norm
 
-    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], layer: int, attend: Attend) -> Tensor:
-        """Args: x [b, t, d], rotation angles, this layer's number, how to attend. Returns: [b, t, d]."""
+    def forward(self, x: Tensor, angles: Angles | None, layer: int, attend: Attend) -> Tensor:
+        """Args: x [b, t, d], rotation angles if any, layer number, how to attend. Returns: [b, t, d]."""
         b, t, _ = x.shape
         query = self.query(x).view(b, t, -1, self.head_width)  # [b, t, h, e]
         key = self.key(x).view(b, t, -1, self.head_width)  # [b, t, k, e]
@@ -90,7 +97,7 @@ class Attention(nn.Module):
             query = self.query_norm(query)
         if self.key_norm is not None:
             key = self.key_norm(key)
-        query = rotate(query, angles).transpose(1, 2)  # [b, h, t, e]
-        key = rotate(key, angles).transpose(1, 2)  # [b, k, t, e]
-        mixed = attend(layer, query, key, value)  # [b, h, t, e]
+        if angles is not None:
+            query, key = rotate(query, angles), rotate(key, angles)
+        mixed = attend(layer, query.transpose(1, 2), key.transpose(1, 2), value)  # [b, h, t, e]
         return self.output(mixed.transpose(1, 2).reshape(b, t, -1))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
-from torch.nn.functional import silu
+from torch.nn.functional import relu, silu
 
 
 class SwiGLU(nn.Module):
@@ -25,3 +27,30 @@ class SwiGLU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Args: x [b, t, d]. Returns: [b, t, d]."""
         return self.down(silu(self.gate(x)) * self.up(x))
+
+
+class FeedForward(nn.Module):
+    """The plain feed-forward layer: down(activation(up(x))).
+
+    Args:
+        width: d.
+        feed_forward: f, the inner width.
+        activation: of the inner values, such as GELU or `squared_relu`.
+
+    Source: Vaswani et al. 2017, arXiv 1706.03762, section 3.3.
+    """
+
+    def __init__(self, width: int, feed_forward: int, activation: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.up = nn.Linear(width, feed_forward, bias=False)
+        self.down = nn.Linear(feed_forward, width, bias=False)
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Args: x [b, t, d]. Returns: [b, t, d]."""
+        return self.down(self.activation(self.up(x)))
+
+
+def squared_relu(x: Tensor) -> Tensor:
+    """The square of what is positive (So et al. 2021, Primer, arXiv 2109.08668, section 4)."""
+    return relu(x).square()

@@ -7,6 +7,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+Angles = tuple[Tensor, Tensor]  # cosines and sines
+
 
 class Rotary(nn.Module):
     """Rotary position embedding: turns pairs of query and key coordinates by an angle per position.
@@ -42,7 +44,7 @@ class Rotary(nn.Module):
         self.cosine, self.sine = cosine.to(self.cosine.device), sine.to(self.sine.device)
         return self
 
-    def angles(self, positions: Tensor | None, length: int) -> tuple[Tensor, Tensor]:
+    def angles(self, positions: Tensor | None, length: int) -> Angles:
         """The cosines and sines for one forward pass, shared by all layers.
 
         Args:
@@ -57,7 +59,7 @@ class Rotary(nn.Module):
         return self.cosine[positions].unsqueeze(-2), self.sine[positions].unsqueeze(-2)
 
 
-def rotate(x: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
+def rotate(x: Tensor, angles: Angles) -> Tensor:
     """Turns x [b, t, h, e] by the angles that `Rotary.angles` gave, in x's dtype."""
     cosine, sine = angles[0].to(x.dtype), angles[1].to(x.dtype)
     first, second = x.chunk(2, dim=-1)

@@ -1,1 +1,1 @@
-"""Optimizers that PyTorch lacks, which parameter gets which, and learning-rate schedules."""
+"""Optimizers, one file each; which parameter gets which, and how fast it learns; schedules."""

@@ -12,10 +12,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from ingot.optim.optimizer import Group, Optimizer
+from ingot.optim.shards import all_local, on_wholes
 
 # Quintic coefficients whose iteration brings singular values in (0, 1] into about (0.7, 1.2).
 _A, _B, _C = 3.4445, -4.7750, 2.0315
@@ -43,8 +47,11 @@ def orthogonalise(matrices: Tensor, iterations: int = 5, dtype: torch.dtype | No
     return x if wide else x.mT
 
 
-class Muon(torch.optim.Optimizer):
+class Muon(Optimizer):
     """Momentum with orthogonalised updates, for two-dimensional weights.
+
+    Under fully sharded data parallelism each rank owns some of the matrices of a shape: it gets their
+    parts, orthogonalises them whole, and sends the parts of the updates back.
 
     Args:
         parameters: matrices only.
@@ -59,7 +66,7 @@ class Muon(torch.optim.Optimizer):
 
     def __init__(
         self,
-        parameters: Iterable[Tensor],
+        parameters: Iterable[Any],
         rate: float = 0.02,
         momentum: float = 0.95,
         weight_decay: float = 0.0,
@@ -72,31 +79,30 @@ class Muon(torch.optim.Optimizer):
                 if parameter.dim() != 2:
                     raise ValueError(f"Muon takes matrices, got a parameter of shape {list(parameter.shape)}")
 
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """Updates every parameter that has a gradient."""
-        for group in self.param_groups:
-            by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    by_shape[parameter.shape].append(parameter)
-            for shape, parameters in by_shape.items():
-                self._step_together(parameters, shape, group)
+    def fresh(self, parameter: Tensor) -> dict[str, Tensor]:
+        """Returns a momentum of zero."""
+        return {"momentum": torch.zeros_like(parameter)}
 
-    def _step_together(self, parameters: list[Tensor], shape: torch.Size, group: dict[str, Any]) -> None:
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        momenta = []
-        for parameter in parameters:
-            state = self.state[parameter]
-            if "momentum" not in state:
-                state["momentum"] = torch.zeros_like(parameter)
-            momenta.append(state["momentum"])
-        torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
-        looked_ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])
-        updates = orthogonalise(torch.stack(list(looked_ahead)), dtype=self.dtype)
+    def update(self, parameters: list[Tensor], gradients: list[Tensor], group: Group) -> None:
+        """Makes one step, all matrices of one shape together."""
+        by_shape: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            by_shape[parameter.shape].append((parameter, gradient))
+        for shape, pairs in by_shape.items():
+            self._step_together([p for p, _ in pairs], [g for _, g in pairs], shape, group)
+
+    def _step_together(
+        self, parameters: list[Tensor], gradients: list[Tensor], shape: torch.Size, group: Group
+    ) -> None:
+        weights, parts = all_local(parameters), all_local(gradients)
+        momenta = all_local(self.kept(parameters, "momentum"))
+        torch._foreach_lerp_(momenta, parts, 1 - group["momentum"])
+        looked_ahead = torch._foreach_lerp(parts, momenta, group["momentum"])
+        updates = on_wholes(looked_ahead, parameters[0], partial(orthogonalise, dtype=self.dtype))
         # An orthogonal matrix has a root mean square of 1/sqrt(longer side): undo that, so that one
         # rate suits all shapes.
         scale = 0.2 * max(shape) ** 0.5
         if group["weight_decay"]:
-            torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_add_(parameters, list(updates.float().unbind()), alpha=-group["lr"] * scale)
+            torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
+        updates = [update.to(weights[0].dtype) for update in updates]
+        torch._foreach_add_(weights, updates, alpha=-group["lr"] * scale)

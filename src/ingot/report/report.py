@@ -18,7 +18,7 @@ from ingot.report import drawing, panels, sections
 from ingot.report.again import commands, place, versions
 from ingot.report.facts import MODELS, Facts
 from ingot.report.lineage import trace
-from ingot.report.plan import plan_rows
+from ingot.report.plan import outcomes, plan_rows
 from ingot.report.samples import samples, visible
 from ingot.report.words import ABSENT, clock, figure, interval, minutes, number, span
 
@@ -74,6 +74,7 @@ def _view(facts: Facts, made: datetime) -> dict[str, Any]:
         "dropped": facts.dropped,
         "dropped_files": f"{sum(group.files for group in facts.dropped):,}",
         "plan": plan_rows(facts),
+        "outcomes": outcomes(facts),
         "notes": _notes(facts),
         "go_on": go_on,
         "repeat": repeat,

@@ -26,6 +26,8 @@ from ingot.pipeline import Context
 from ingot.progress import Progress
 from ingot.stages.tuning import PLAN, kept_plan, precision, time_update, write_model
 from ingot.tokenizer.tokenizer import Tokenizer
+from ingot.train.forecast import prediction
+from ingot.train.memory import resident, update_memory
 from ingot.train.planner import (
     FEWEST_STEPS,
     Proposal,
@@ -104,6 +106,7 @@ class Pretrain:
     def _plan(self, vocabulary: int, tokens: Tokens, context: Context) -> dict[str, Any]:
         """Measures this machine and fixes size, precision, compilation and steps."""
         start = time.perf_counter()
+        held = resident()
         with context.progress.task("measuring this machine") as task:
             proposal, flops = offer(self.config, len(tokens), vocabulary, context.device)
             task.advance(1, f"{flops / 1e9:.0f} GFLOP/s of training")
@@ -131,12 +134,23 @@ class Pretrain:
         config = trial.train_config(compiled=choice.compiled, steps=int(steps), checkpoint_every=every)
         per_step = self.config.batch_size * model.context
         self._say(context.progress, model, config, per_step, len(tokens), choice)
+        muon = self.config.optimizer.matrix_rate > 0
+        update = update_memory(model, self.config.batch_size, config.precision, muon)
         return {
             "model": model.plain(),
             "train": config.plain(),
             "batch_size": self.config.batch_size,
             "tokens_per_step": per_step,
             "expected_seconds": round(config.steps * choice.step, 1),
+            "predicted": prediction(
+                model,
+                tokens=config.steps * per_step,
+                seconds=config.steps * choice.step,
+                unique=len(tokens),
+                own_text=context.parents["prepare"].record.config.get("data") is not None,
+                bytes_per_token=context.parents["tokenizer"].record.metrics.get("heldout_bytes_per_token"),
+                memory=max(machine.peak_memory(), held + update.total),
+            ),
             "measured": {
                 "training_gflops": round(flops / 1e9, 1),
                 "eager_seconds_per_step": round(eager.step, 4),

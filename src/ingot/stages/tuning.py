@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from ingot import device as machine
+from ingot.allocator import keep_freed_memory
 from ingot.atomic import write_atomic
 from ingot.models import huggingface
 from ingot.models.decoder import Decoder
@@ -20,6 +21,7 @@ from ingot.objectives.objective import Batch, Objective
 from ingot.optim.joint import OptimizerConfig
 from ingot.pipeline import Context, LeftOut
 from ingot.tokenizer.tokenizer import Tokenizer
+from ingot.train.repeatable import repeatable
 from ingot.train.step import Accumulate, loss_function
 from ingot.train.trainer import DTYPES, TrainConfig
 
@@ -66,13 +68,15 @@ def time_update(
     """
     model = copy.deepcopy(model).train()
     machine.prepare_threads(config.threads)
+    keep_freed_memory()
     dtype = DTYPES[config.precision]
     forward = loss_function(model, objective, dtype, config.compile, device)
     program = Accumulate(objective, forward, optimizer.build(model, dtype), config.micro_batch, config.clip)
 
     def seconds(batch: Batch) -> float:
         start = time.perf_counter()
-        program.update({name: value.to(device) for name, value in batch.items()}, multiplier=1.0)
+        with repeatable(device):
+            program.update({name: value.to(device) for name, value in batch.items()}, multiplier=1.0)
         if device.startswith("cuda"):
             torch.cuda.synchronize()
         return time.perf_counter() - start

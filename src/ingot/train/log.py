@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from ingot.atomic import write_atomic
 
@@ -18,11 +19,27 @@ class MetricsLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._file: TextIO | None = None
 
     def append(self, line: dict[str, Any]) -> None:
-        """Writes one line; numbers are kept exactly (repr), so that runs can be compared bit for bit."""
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        """Writes one line; numbers are kept exactly (repr), so that runs can be compared bit for bit.
+
+        Whoever reads the file sees the line at once; the disk may get it later (`flush`).
+        """
+        if self._file is None:
+            self._file = open(self.path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
+        self._file.write(json.dumps(line) + "\n")
+
+    def flush(self) -> None:
+        """Has the lines so far written to disk: a checkpoint must not outlive them."""
+        if self._file is not None:
+            os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Lets go of the file; the next line opens it again."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def read(self) -> list[dict[str, Any]]:
         """Returns all whole lines; one that a kill cut short is passed over."""
@@ -35,7 +52,19 @@ class MetricsLog:
                     break
         return lines
 
-    def cut(self, step: int) -> None:
-        """Drops the lines after `step`: the run will write them again."""
-        kept = [json.dumps(line) + "\n" for line in self.read() if line["step"] <= step]
+    def cut(self, step: int) -> list[dict[str, Any]]:
+        """Drops the lines after `step`, which the run will write again, and returns them."""
+        self.close()
+        lines = self.read()
+        kept = [json.dumps(line) + "\n" for line in lines if line["step"] <= step]
         write_atomic(self.path, "".join(kept))
+        return [line for line in lines if line["step"] > step]
+
+
+def in_words(line: dict[str, Any]) -> str:
+    """Returns the numbers of a line that matter while watching."""
+    words = [f"loss {line['loss']:.3f}"]
+    words += [f"{name} {line[name]:.2f}" for name in ("reward", "success") if name in line]
+    if line["seconds"] > 0:
+        words.append(f"{line['tokens'] / line['seconds']:,.0f} tokens/s")
+    return "  ".join(words)

@@ -14,17 +14,16 @@ from typing import NamedTuple
 
 from ingot.errors import ResourceError
 from ingot.models.decoder import DecoderConfig
+from ingot.train.law import HOFFMANN, Law, counted_parameters, counted_tokens
 
-DEPTHS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 24)
+DEPTHS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 24, 28, 32, 40, 48, 64)
 WIDTH_PER_LAYER = 64
 FEWEST_STEPS = 20
+MOST_EPOCHS = 40
+"""More often a text teaches nothing: Muennighoff et al. 2023, arXiv 2305.16264, section 5."""
 
-# L(N, D) = A / N^a + B / D^b + E, the shape and exponents of Hoffmann et al. 2022 (arXiv 2203.15556,
-# section 3.3). Only the choice of size depends on it; repeated tokens count less and less, as in
-# Muennighoff et al. 2023 (arXiv 2305.16264, section 3.1), whose half-life of repetitions is 15.39.
-_A, _B, _E = 406.4, 410.7, 1.69
-_ALPHA, _BETA = 0.34, 0.28
-_REPEATS = 15.39
+TUNED_AT = 2e14
+"""FLOPs of the run for which the default learning rates were found: seven minutes on two cores."""
 
 
 class Proposal(NamedTuple):
@@ -67,8 +66,18 @@ def shape(depth: int, vocabulary: int, context: int) -> DecoderConfig:
 def matrix_parameters(config: DecoderConfig) -> int:
     """Returns the number of weights that take part in matrix products (the embedding does not)."""
     attention = config.width * config.head_width * (2 * config.heads + 2 * config.kv_heads)
-    per_layer = attention + 3 * config.width * config.feed_forward
+    gated = config.activation == "swiglu"
+    per_layer = attention + (3 if gated else 2) * config.width * config.feed_forward
     return config.layers * per_layer + config.vocabulary * config.width
+
+
+def parameter_count(config: DecoderConfig) -> int:
+    """Returns the number of all weights, without building the model."""
+    embedding = 0 if config.tied else config.vocabulary * config.width
+    positions = config.context * config.width if config.positions == "learned" else 0
+    heads = config.head_width if config.head_norm else 0
+    norms = config.layers * 2 * (config.width + heads) + config.width
+    return matrix_parameters(config) + embedding + positions + norms
 
 
 def training_flops_per_token(config: DecoderConfig) -> float:
@@ -81,17 +90,39 @@ def training_flops_per_token(config: DecoderConfig) -> float:
     return 6 * matrix_parameters(config) + attention
 
 
-def expected_loss(parameters: float, tokens: float, unique: float) -> float:
-    """Returns the law's loss, in nats per token.
+def expected_loss(parameters: float, tokens: float, unique: float, law: Law = HOFFMANN) -> float:
+    """Returns the law's loss, in nats per token; repeated tokens count less and less.
 
     Args:
         parameters: N, without the embedding.
         tokens: seen in all.
         unique: different ones among them.
+        law: whose numbers. Only the choice of a size rests on it, and small runs choose rightly by
+            Hoffmann's (docs/experiments.md).
     """
-    repeats = max(0.0, tokens / unique - 1)
-    counted = min(tokens, unique) + unique * _REPEATS * (1 - 2.718281828 ** (-repeats / _REPEATS))
-    return _A / parameters**_ALPHA + _B / counted**_BETA + _E
+    return law.loss(parameters, counted_tokens(tokens, unique))
+
+
+def batch_tokens(flops: float) -> float:
+    """Returns the batch that a compute budget asks for, in tokens per step.
+
+    Bi et al. 2024, DeepSeek LLM, arXiv 2401.02954, equation 1; fitted between 1e17 and 2e19 FLOPs. The
+    optimum is flat: half or twice the batch costs nothing measurable (docs/experiments.md).
+
+    Example:
+        >>> round(batch_tokens(1e18) / 1000)
+        225
+    """
+    return 0.2920 * flops**0.3271
+
+
+def rate_factor(flops: float) -> float:
+    """Returns what to multiply the default learning rates by for a compute budget: at most 1.
+
+    The power is that of Bi et al. 2024, equation 1 (rate ~ C^-0.125, with the batch above), the anchor
+    our own tuning. Fitted for AdamW; for Muon's rate no law is published, so it is a first guess.
+    """
+    return min(1.0, (flops / TUNED_AT) ** -0.125)
 
 
 def propose(
@@ -103,6 +134,7 @@ def propose(
     context: int,
     tokens_per_step: int,
     depth: int | None = None,
+    law: Law = HOFFMANN,
 ) -> Proposal:
     """Chooses the size of the model.
 
@@ -114,6 +146,7 @@ def propose(
         context: t.
         tokens_per_step: of a global batch.
         depth: layers, where the user has chosen them.
+        law: by which sizes are compared.
 
     Returns:
         The best size of the ladder.
@@ -127,7 +160,7 @@ def propose(
         tokens = int(flops * seconds / training_flops_per_token(config))
         if tokens < FEWEST_STEPS * tokens_per_step:
             continue
-        expected = expected_loss(matrix_parameters(config), tokens, unique)
+        expected = expected_loss(matrix_parameters(config), tokens, unique, law)
         if best is None or expected < best.expected:
             best = Proposal(config, tokens, tokens / unique, expected)
     if best is None:
@@ -138,3 +171,32 @@ def propose(
             fix="give more minutes, a smaller batch or a shorter context",
         )
     return best
+
+
+def propose_for_text(
+    *,
+    seconds: float,
+    flops: float,
+    unique: int,
+    vocabulary: int,
+    context: int,
+    depth: int | None = None,
+    law: Law = HOFFMANN,
+) -> Proposal:
+    """Chooses the size where there may be more time than text: it never buys what the text cannot repay.
+
+    Weights and repetitions beyond what the text suits count less and less, and of the sizes within half a
+    percent of the least loss the smallest is taken. Its tokens may need less than the time given.
+
+    Args:
+        seconds, flops, unique, vocabulary, context, depth, law: see `propose`.
+    """
+    proposals = []
+    for layers in DEPTHS if depth is None else (depth,):
+        config = shape(layers, vocabulary, context)
+        tokens = min(int(flops * seconds / training_flops_per_token(config)), MOST_EPOCHS * unique)
+        weights = counted_parameters(matrix_parameters(config), unique, law)
+        expected = expected_loss(weights, max(1, tokens), unique, law)
+        proposals.append(Proposal(config, tokens, tokens / unique, expected))
+    least = min(proposal.expected for proposal in proposals)
+    return next(proposal for proposal in proposals if proposal.expected <= 1.005 * least)

@@ -1,18 +1,40 @@
-"""Step programs: how one update of the weights happens."""
+"""Step programs: how one update of the weights happens.
+
+```
+batch -> weight of all micro-batches and ranks -> forward, backward of each micro-batch, divided by it
+      -> one number each for loss and gradient norm -> guard -> clip -> optimizer
+```
+
+`Gradients` is the first half and stands by itself, so that other programs (two passes, several models)
+are made of the same exact sum.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from ingot.objectives.objective import Batch, Loss, Objective
 from ingot.optim.joint import Joint
+from ingot.parallel.apply import accumulate, clip, total_norm
+from ingot.parallel.ranks import ALONE, Ranks
+from ingot.train.compiling import trust_vector_instructions
+from ingot.train.guard import Guard, GuardConfig
+from ingot.train.precision import Scaler, autocast
 
 LossFunction = Callable[[Batch], Loss]
+
+
+class Computed(NamedTuple):
+    """What a pass over a batch gave, over all ranks; the gradients stand in the parameters."""
+
+    loss: float  # per counted item
+    metrics: dict[str, float]  # likewise
+    norm: float  # of the whole gradient
+    weight: float  # what was counted
 
 
 class Update(NamedTuple):
@@ -22,28 +44,144 @@ class Update(NamedTuple):
     metrics: dict[str, float]
     gradient_norm: float  # before clipping
     weight: float  # what was counted
-    accepted: bool  # False: the gradient or the loss was not finite and the weights were left alone
+    refused: str | None = None  # why the weights were left alone, where they were
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the weights were updated."""
+        return self.refused is None
 
 
-def loss_function(
-    model: nn.Module, objective: Objective, dtype: torch.dtype, compiled: bool, device: str
-) -> LossFunction:
-    """Returns the forward pass of a micro-batch, in the given precision, compiled where asked.
+class StepProgram(Protocol):
+    """One way to make an update."""
+
+    def update(self, batch: Batch, multiplier: float, momentum: float | None = None) -> Update:
+        """Makes one update from this process's rows of a global batch."""
+        ...
+
+
+class Forward:
+    """The forward pass of a micro-batch, in the given precision, compiled where asked and possible.
 
     Args:
         model: in float32: these are the master weights; matrix products run in `dtype`.
         objective: what to compute.
-        dtype: float32, or bfloat16 for automatic mixed precision.
+        dtype: float32, or a shorter one for automatic mixed precision.
         compiled: whether torch.compile fuses it. Shapes should then be fixed.
         device: 'cpu', 'cuda', ...
+
+    Attributes:
+        failure: why it runs uncompiled after all, in words; None where all is as asked.
     """
 
-    def forward(batch: Batch) -> Loss:
-        kind = device.split(":")[0]
-        with nullcontext() if dtype == torch.float32 else torch.autocast(kind, dtype=dtype):
-            return objective.loss(model, batch)
+    def __init__(
+        self, model: nn.Module, objective: Objective, dtype: torch.dtype, compiled: bool, device: str
+    ) -> None:
+        self.model = model
+        self.objective = objective
+        self.dtype = dtype
+        self.device = device
+        self.failure: str | None = None
+        if compiled and device == "cpu":
+            trust_vector_instructions()
+        self._compiled = torch.compile(self._loss, dynamic=False) if compiled else None
 
-    return torch.compile(forward, dynamic=False) if compiled else forward
+    def __call__(self, batch: Batch) -> Loss:
+        """Returns the loss of a micro-batch."""
+        # Around the compiled code, not inside: a graph that enters autocast is not found in the cache of
+        # a later process, which then traces and differentiates it anew (2 s of 4 s to the first step).
+        with autocast(self.dtype, self.device):
+            return self._loss(batch) if self._compiled is None else self._fused(self._compiled, batch)
+
+    def _fused(self, compiled: LossFunction, batch: Batch) -> Loss:
+        from torch._dynamo.exc import TorchDynamoException
+
+        try:
+            return compiled(batch)
+        except TorchDynamoException as error:
+            self.failure = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+            self._compiled = None
+            return self._loss(batch)
+
+    def _loss(self, batch: Batch) -> Loss:
+        return self.objective.loss(self.model, batch)
+
+
+def loss_function(
+    model: nn.Module, objective: Objective, dtype: torch.dtype, compiled: bool, device: str
+) -> Forward:
+    """Returns the forward pass of a micro-batch; see `Forward`."""
+    return Forward(model, objective, dtype, compiled, device)
+
+
+class Gradients:
+    """The exact gradient of a global batch: sums over micro-batches and ranks, one division.
+
+    What is drawn at random by a model (dropout) depends on rank and micro-batch, as does a term that
+    couples samples through statistics of a micro-batch (the balance of a mixture of experts). Everything
+    else does not know how the batch was cut.
+
+    Args:
+        objective: whose weights divide.
+        loss: the forward pass (`Forward`).
+        parameters: to differentiate by.
+        micro_batch: rows that run at once, or None for all.
+        device: where micro-batches go.
+        ranks: this process and those that have the other rows.
+        model: what `parallelize` returned: gradients stay on their ranks until the last micro-batch.
+        scaler: of fp16's loss, or None.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        loss: LossFunction,
+        parameters: Sequence[Tensor],
+        micro_batch: int | None = None,
+        *,
+        device: str | None = None,
+        ranks: Ranks = ALONE,
+        model: nn.Module | None = None,
+        scaler: Scaler | None = None,
+    ) -> None:
+        self.objective = objective
+        self.loss = loss
+        self.parameters = list(parameters)
+        self.micro_batch = micro_batch
+        self.device = device
+        self.ranks = ranks
+        self.model = nn.Module() if model is None else model
+        self.scaler = scaler
+
+    def compute(self, batch: Batch) -> Computed:
+        """Leaves the gradient of the batch in the parameters, which must have none before.
+
+        The device is read once. A batch that weighs nothing leaves no gradient.
+
+        Args:
+            batch: tensors whose first dimension is the row; on the CPU nobody waits for their weight.
+        """
+        weight = self.ranks.sum_numbers([self.objective.weight(batch)])[0]
+        if weight == 0:
+            return Computed(0.0, {}, 0.0, 0.0)
+        scale = 1.0 if self.scaler is None else self.scaler.scale
+        sums: dict[str, Tensor] = {}
+        parts = list(_split(batch, self.micro_batch))
+        for number, part in enumerate(parts, 1):
+            if self.device is not None:
+                part = {name: value.to(self.device, non_blocking=True) for name, value in part.items()}
+            with accumulate(self.model, last=number == len(parts)):
+                loss = self.loss(part)
+                (loss.sum / (weight / scale)).backward()
+            for name, value in {"": loss.sum.detach(), **loss.metrics}.items():
+                sums[name] = sums[name] + value if name in sums else value
+        if scale != 1.0:
+            torch._foreach_mul_([p.grad for p in self.parameters if p.grad is not None], 1 / scale)
+        norm = total_norm(self.parameters)
+        totals = self.ranks.sum(torch.stack([value.float() for value in sums.values()]))
+        *values, length = torch.cat([totals, norm.to(totals).reshape(1)]).tolist()
+        averages = {name: value / weight for name, value in zip(sums, values, strict=True)}
+        return Computed(averages.pop(""), averages, length, weight)
 
 
 class Accumulate:
@@ -51,10 +189,12 @@ class Accumulate:
 
     Args:
         objective: whose weights divide.
-        loss: the forward pass (`loss_function`).
+        loss: the forward pass (`Forward`).
         optimizer: what steps.
         micro_batch: rows that run at once, or None for all.
         clip: largest norm of the whole gradient, or None.
+        guard: refuses updates; None refuses those that are not finite.
+        device, ranks, model, scaler: as in `Gradients`.
     """
 
     def __init__(
@@ -62,44 +202,62 @@ class Accumulate:
         objective: Objective,
         loss: LossFunction,
         optimizer: Joint,
-        micro_batch: int | None,
-        clip: float | None,
+        micro_batch: int | None = None,
+        clip: float | None = None,
+        *,
+        guard: Guard | None = None,
+        device: str | None = None,
+        ranks: Ranks = ALONE,
+        model: nn.Module | None = None,
+        scaler: Scaler | None = None,
     ) -> None:
-        self.objective = objective
-        self.loss = loss
+        parameters = optimizer.parameters()
+        self.gradients = Gradients(
+            objective, loss, parameters, micro_batch, device=device, ranks=ranks, model=model, scaler=scaler
+        )
         self.optimizer = optimizer
-        self.micro_batch = micro_batch
         self.clip = clip
+        self.guard = guard or Guard(GuardConfig(sigmas=None))
+        # Statistics that a forward pass moves (batch norm) are put back when the update is refused.
+        kept = () if model is None else model.state_dict(keep_vars=True).values()
+        self._buffers = [b for b in kept if not isinstance(b, nn.Parameter) and b.is_floating_point()]
 
-    def update(self, batch: Batch, multiplier: float) -> Update:
+    def update(self, batch: Batch, multiplier: float, momentum: float | None = None) -> Update:
         """Makes one update.
 
         Args:
-            batch: tensors whose first dimension is the row.
+            batch: this process's rows: tensors whose first dimension is the row.
             multiplier: of the learning rates.
+            momentum: of this step, where the schedule drives it.
         """
-        weight = self.objective.weight(batch)
-        if weight == 0:
-            return Update(0.0, {}, 0.0, 0.0, accepted=True)
         self.optimizer.zero_grad()
-        total = torch.zeros(())
-        metrics: dict[str, Tensor] = {}
-        for part in _split(batch, self.micro_batch):
-            loss = self.loss(part)
-            (loss.sum / weight).backward()
-            total = total + loss.sum.detach().cpu()
-            for name, value in loss.metrics.items():
-                metrics[name] = metrics.get(name, torch.zeros(())) + value.detach().cpu()
-        parameters = self.optimizer.parameters()
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
-        accepted = bool(torch.isfinite(norm)) and bool(torch.isfinite(total))
-        if accepted:
-            if self.clip is not None:
-                torch.nn.utils.clip_grads_with_norm_(parameters, self.clip, norm)
-            self.optimizer.step(multiplier)
-        averages = {name: float(value) / weight for name, value in metrics.items()}
-        return Update(float(total) / weight, averages, float(norm), weight, accepted)
+        before = [buffer.clone() for buffer in self._buffers]
+        loss, metrics, norm, weight = self.gradients.compute(batch)
+        if weight == 0:
+            return Update(loss, metrics, norm, weight)
+        refused = judge(self.guard, self.gradients.scaler, loss, norm)
+        if refused is not None:
+            self.optimizer.zero_grad()
+            if before:
+                torch._foreach_copy_(self._buffers, before)
+            return Update(loss, metrics, norm, weight, refused)
+        if self.clip is not None and norm > self.clip:
+            clip(self.gradients.parameters, self.clip, torch.tensor(norm))
+        self.optimizer.step(multiplier, momentum)
+        return Update(loss, metrics, norm, weight)
+
+
+def judge(guard: Guard, scaler: Scaler | None, loss: float, norm: float) -> str | None:
+    """Returns why an update must not happen, or None; keeps the loss scale in step.
+
+    A gradient that overflowed because its scale was too large is left out without counting as a fault.
+    """
+    if scaler is not None and loss - loss == 0 and norm - norm != 0 and scaler.halve():
+        return f"overflow in fp16; the loss scale is {scaler.scale:g} now"
+    refused = guard.verdict(loss, norm)
+    if scaler is not None and refused is None:
+        scaler.accept()
+    return refused
 
 
 def _split(batch: Batch, rows: int | None) -> Iterator[Batch]:

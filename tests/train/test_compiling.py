@@ -1,0 +1,41 @@
+"""What the mark remembers is what torch finds out when it tries for itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ingot import device
+
+TRIED = """
+import json
+from torch._inductor.cpu_vec_isa import valid_vec_isa_list
+{first}
+print(json.dumps(sorted(str(one) for one in valid_vec_isa_list())))
+"""
+TRUST = "from ingot.train.compiling import trust_vector_instructions; trust_vector_instructions()"
+
+
+def _found(cache: Path, first: str = "") -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", TRIED.format(first=first)],
+        env={**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(cache)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return list(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.skipif(device.compiler() is None, reason="no C++ compiler")
+def test_trusted_instruction_sets_are_those_that_work(tmp_path: Path) -> None:
+    tried = _found(tmp_path)
+    assert _found(tmp_path, TRUST) == tried  # leaves the mark
+    if not list(tmp_path.glob("ingot-vectors-*")):
+        pytest.skip("torch takes another choice here when it does not try")
+    assert _found(tmp_path, TRUST) == tried  # goes by it
