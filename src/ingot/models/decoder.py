@@ -23,6 +23,7 @@ from ingot.config import Config
 from ingot.nn.attention import Attend, Attention, causal
 from ingot.nn.feed_forward import FeedForward, SwiGLU, squared_relu
 from ingot.nn.initialisation import initialise
+from ingot.nn.mixed import shortened
 from ingot.nn.norms import RMSNorm
 from ingot.nn.positions import Angles, Rotary
 
@@ -157,6 +158,7 @@ class Decoder(nn.Module):
         x = self.embedding(tokens)
         if self.positions is not None:
             x = x + (self.positions.weight[:t] if positions is None else self.positions(positions))
+        x = shortened(x)
         angles = None if self.rotary is None else self.rotary.angles(positions, t)
         for layer, block in enumerate(self.blocks):
             x = block(x, angles, layer, attend or causal)

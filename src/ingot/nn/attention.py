@@ -20,11 +20,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from ingot.nn import blocked_attention
+from ingot.nn.mixed import shortened
 from ingot.nn.positions import Angles, rotate
 
 
@@ -38,9 +38,7 @@ class Attend(Protocol):
 
 def causal(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Plain causal attention over the tokens of one pass: token i sees tokens 0 to i."""
-    if torch.is_autocast_enabled(query.device.type):
-        dtype = torch.get_autocast_dtype(query.device.type)
-        query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
+    query, key, value = shortened(query), shortened(key), shortened(value)
     if blocked_attention.suits(query):
         return blocked_attention.attend(query, key, value)
     return scaled_dot_product_attention(

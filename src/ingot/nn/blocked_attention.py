@@ -1,8 +1,9 @@
 """Causal attention for training on CPUs: in pieces whose scores stay in the caches.
 
-PyTorch's flash attention for CPUs is quick forwards and six times slower backwards. Here the five
-products of attention and its gradient are plain batched matrix products, for a few rows of the batch and
-one block of queries at a time:
+PyTorch's flash attention for CPUs is quick forwards and six times slower backwards. Where the machine has
+AMX tiles and a compiler, `kernels.attention` does better at both. Elsewhere the five products of attention
+and its gradient are plain batched matrix products, for a few rows of the batch and one block of queries at
+a time:
 
 ```
 keys     0      B     2B    3B
@@ -21,27 +22,34 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from ingot.nn.kernels import attention as tiles
+
 BLOCK = 128  # queries
 PIECE_BYTES = 6 << 20  # scores that are worked on at once
 LONGEST = 512  # tokens; beyond, probabilities no longer pay their way through memory
 
 
 def suits(query: Tensor) -> bool:
-    """Whether this way is the faster one: a gradient is wanted, in bf16 on a CPU, of short sequences.
+    """Whether this way is faster than PyTorch's own, on a CPU in bf16.
+
+    Tiles are, except for a prompt on its own, whose few heads may leave threads idle; the way in PyTorch
+    is for short sequences of which a gradient is wanted.
 
     Args:
         query: [b, h, t, e].
     """
+    if query.device.type != "cpu" or query.dtype != torch.bfloat16:
+        return False
     wanted = torch.is_grad_enabled() and query.requires_grad
-    return (
-        wanted and query.device.type == "cpu" and query.dtype == torch.bfloat16 and query.shape[2] <= LONGEST
-    )
+    if tiles.suits(query):
+        return wanted or query.shape[0] > 1
+    return wanted and query.shape[2] <= LONGEST
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Causal attention, scaled by 1/sqrt(e).
 
-    Scores and probabilities have the inputs' dtype, as in any attention written out under autocast.
+    Probabilities have the inputs' dtype, as in any attention written out under autocast.
 
     Args:
         query: [b, h, t, e].
@@ -51,6 +59,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     Returns:
         [b, h, t, e].
     """
+    if tiles.suits(query):
+        return tiles.attend(query, key, value)
     mixed, _ = _attend(query, key, value)
     return mixed
 
