@@ -1,5 +1,6 @@
 # make demo    a model of your own, from text to chat, in one command
 # make test    lint, types, import floors and tests
+# make bench   speed beside others (PEER=a checkout of nanoGPT, DATA=tiny Shakespeare), into docs/benchmarks.md
 #
 # Variables: MINUTES=12  DATA=path  OUT=runs/demo  SEED=0  TORCH_INDEX=url  PYTHON=python3  SLOW=1
 
@@ -32,8 +33,14 @@ lint: .venv/.dev
 capabilities: .venv/.core
 	@$(BIN)/python scripts/capabilities.py docs/capabilities.md
 
+BENCHMARKS := train_throughput time_to_loss loop_overhead gpu_throughput
 bench: .venv/.dev
-	@set -e; for file in $(wildcard benchmarks/*.py); do echo "== $$file"; $(BIN)/python "$$file"; done
+	@set -e; for name in $(if $(DATA),$(BENCHMARKS),$(filter-out time_to_loss,$(BENCHMARKS))); do \
+		echo "== $$name"; \
+		$(BIN)/python "benchmarks/$$name.py" $(if $(PEER),--peer "$(PEER)") $(if $(DATA),--data "$(DATA)") \
+			--save "benchmarks/results/$$name.json"; \
+	done
+	@$(BIN)/python scripts/benchmarks_table.py
 
 clean:
 	rm -rf .venv build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -178,7 +178,7 @@ def measure_gemm(dtype: torch.dtype, seconds: float = 0.5, device: str = "cpu") 
     """
     import torch
 
-    size = 8192 if device.startswith("cuda") else 1024
+    size = 8192 if device.startswith("cuda") else 2048
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     return 2 * size**3 * _rate(lambda: torch.mm(a, b), seconds, device)
 

@@ -13,6 +13,8 @@ from torch import nn
 from ingot.align.rewards import Score
 from ingot.align.rollouts import Answer, RolloutStream
 from ingot.data.conversations import Example
+from ingot.data.stream import Part
+from ingot.errors import ConfigError
 from ingot.models.decoder import Decoder, DecoderConfig
 from ingot.objectives.grpo import GRPO, token_logprobs
 from ingot.objectives.objective import IGNORED
@@ -85,6 +87,16 @@ def test_a_step_is_the_same_whatever_came_before(tokenizer: Tokenizer) -> None:
     nn.init.normal_(model.head.weight, std=0.3)
     after = one.batch(3)["targets"]
     assert before.shape != after.shape or not torch.equal(before, after)  # the weights of now answer
+
+
+def test_rollouts_are_made_by_one_process_and_salted(tokenizer: Tokenizer) -> None:
+    rollouts = stream(fresh(tokenizer), tokenizer)
+    with pytest.raises(ConfigError, match="made by one process, but 2 share"):
+        rollouts.batch(0, 0, Part(0, 2))
+    ids = rollouts.sample_ids(0)
+    assert rollouts.batch_size == len(ids) == len(ids.unique()) == 16
+    assert not torch.equal(ids, rollouts.sample_ids(0, 1))
+    assert not torch.equal(rollouts.batch(0)["targets"], rollouts.batch(0, 1)["targets"])
 
 
 def test_every_prompt_comes_before_any_comes_again(tokenizer: Tokenizer) -> None:

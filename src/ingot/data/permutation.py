@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 _ROUNDS = 6
 _SMALLEST_HALF = 3  # bits; over fewer, a network reaches the even permutations only, and it shows
 _GOLDEN = 0x9E3779B97F4A7C15
+_FIRST, _SECOND = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 _ALL = 2**64 - 1
 
 
 def mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Spreads every bit of each number over all 64: SplitMix64's finaliser (Steele, Lea and Flood 2014)."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(_FIRST)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(_SECOND)
     return x ^ (x >> np.uint64(31))
 
 
@@ -27,7 +28,11 @@ def key(*parts: int) -> int:
     """Makes one 64-bit key of several numbers, such as a seed and an epoch."""
     value = 0
     for part in parts:
-        value = int(mix(np.array([(value + (part & _ALL) + _GOLDEN) & _ALL], dtype=np.uint64))[0])
+        # `mix`, of one number: an array of one would take ten times as long, and trainers ask every step.
+        value = (value + (part & _ALL) + _GOLDEN) & _ALL
+        value = (value ^ (value >> 30)) * _FIRST & _ALL
+        value = (value ^ (value >> 27)) * _SECOND & _ALL
+        value ^= value >> 31
     return value
 
 

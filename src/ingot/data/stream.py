@@ -25,6 +25,7 @@ from ingot.data.permutation import key, permute
 from ingot.errors import DataError
 
 _BLOCKS, _BLOCK = 64, 1 << 15
+_DRAWN = 1024  # samples that are drawn together at most
 
 
 class Part(NamedTuple):
@@ -101,6 +102,11 @@ class WindowStream:
         self.windows = max(1, (len(tokens) - context) // context)
         self._offsets = min(context, len(tokens) - self.windows * context)
         self.fingerprint = self._fingerprint()
+        # Few windows are few per epoch, and every epoch has an order of its own to be drawn.
+        self._together = min(_DRAWN, max(batch_size, self.windows))
+        nothing = np.empty(0, np.int64)
+        self._drawn: tuple[tuple[int, int], tuple[NDArray[np.int64], NDArray[np.int64]]]
+        self._drawn = (-1, 0), (nothing, nothing)
 
     def batch(self, step: int, salt: int = 0, part: Part = WHOLE) -> dict[str, Tensor]:
         """Returns the windows of a step.
@@ -120,11 +126,27 @@ class WindowStream:
 
     def sample_ids(self, step: int, salt: int = 0) -> Tensor:
         """Returns the ids of the whole batch of a step, [b] int64."""
-        return torch.from_numpy(self._windows(step, salt)[1])
+        return torch.from_numpy(self._windows(step, salt)[1].copy())
 
     def _windows(self, step: int, salt: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """First tokens and ids of the windows of a step."""
-        samples = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        together = self._together
+        first, end = step * self.batch_size, (step + 1) * self.batch_size
+        blocks = [self._block(number, salt) for number in range(first // together, (end - 1) // together + 1)]
+        starts, ids = blocks[0] if len(blocks) == 1 else map(np.concatenate, zip(*blocks, strict=True))
+        cut = slice(first % together, first % together + self.batch_size)
+        return starts[cut], ids[cut]
+
+    def _block(self, number: int, salt: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """First tokens and ids of some consecutive windows, those of many steps; the last ones are kept."""
+        known, block = self._drawn
+        if known != (number, salt):
+            block = self._draw(number, salt)
+            self._drawn = (number, salt), block
+        return block
+
+    def _draw(self, number: int, salt: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        samples = np.arange(number * self._together, (number + 1) * self._together)
         epochs, places = np.divmod(samples, self.windows)
         starts, ids = np.empty_like(samples), np.empty_like(samples)
         for epoch in np.unique(epochs).tolist():

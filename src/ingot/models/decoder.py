@@ -76,7 +76,8 @@ class DecoderConfig(Config):
     def build(self, seed: int = 0) -> Decoder:
         """Returns a freshly initialised model of these sizes."""
         model = Decoder(self)
-        initialise(model, seed, zero=("attention.output", "feed_forward.down", "head"))
+        zero = ("attention.output", "feed_forward.down")
+        initialise(model, seed, zero=zero if self.tied else (*zero, "head"))
         return model
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ingot.atomic import sweep
 from ingot.checkpoint.store import Checkpoint, CheckpointStore
 from ingot.errors import ConfigError
 from ingot.parallel.ranks import Ranks
@@ -17,7 +18,12 @@ if TYPE_CHECKING:
 
 
 def open_store(folder: Path, ranks: Ranks, keep: int = 2) -> CheckpointStore | ShardedStore:
-    """Returns the store that suits the ranks, and what lies in the folder already."""
+    """Returns the store that suits the ranks, and what lies in the folder already.
+
+    What a kill left of a checkpoint that was being saved, or removed, goes away.
+    """
+    if ranks.lead and folder.is_dir():
+        sweep(folder)
     if ranks.world == 1 and not any(folder.glob("step-*/shard-*")):
         return CheckpointStore(folder, keep)
     from ingot.checkpoint.sharded import ShardedStore  # takes half a second
