@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from ingot.nn import blocked_attention
+from ingot.nn.linear import Linear
 from ingot.nn.mixed import shortened
 from ingot.nn.positions import Angles, rotate
 
@@ -78,10 +79,10 @@ class Attention(nn.Module):
         if heads % kv_heads:
             raise ValueError(f"heads ({heads}) must be a multiple of kv_heads ({kv_heads})")
         self.head_width = head_width
-        self.query = nn.Linear(width, heads * head_width, bias=False)
-        self.key = nn.Linear(width, kv_heads * head_width, bias=False)
-        self.value = nn.Linear(width, kv_heads * head_width, bias=False)
-        self.output = nn.Linear(heads * head_width, width, bias=False)
+        self.query = Linear(width, heads * head_width, bias=False)
+        self.key = Linear(width, kv_heads * head_width, bias=False)
+        self.value = Linear(width, kv_heads * head_width, bias=False)
+        self.output = Linear(heads * head_width, width, bias=False)
         self.query_norm = query_norm
         self.key_norm = key_norm
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from torch.nn.functional import relu, silu
 
+from ingot.nn.linear import Linear
+
 
 class SwiGLU(nn.Module):
     """A gated feed-forward layer: down(silu(gate(x)) * up(x)).
@@ -20,9 +22,9 @@ class SwiGLU(nn.Module):
 
     def __init__(self, width: int, feed_forward: int) -> None:
         super().__init__()
-        self.gate = nn.Linear(width, feed_forward, bias=False)
-        self.up = nn.Linear(width, feed_forward, bias=False)
-        self.down = nn.Linear(feed_forward, width, bias=False)
+        self.gate = Linear(width, feed_forward, bias=False)
+        self.up = Linear(width, feed_forward, bias=False)
+        self.down = Linear(feed_forward, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Args: x [b, t, d]. Returns: [b, t, d]."""
@@ -42,8 +44,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, width: int, feed_forward: int, activation: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
-        self.up = nn.Linear(width, feed_forward, bias=False)
-        self.down = nn.Linear(feed_forward, width, bias=False)
+        self.up = Linear(width, feed_forward, bias=False)
+        self.down = Linear(feed_forward, width, bias=False)
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:

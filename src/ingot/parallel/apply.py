@@ -25,11 +25,10 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch import distributed as dist
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor
 
 from ingot.config import Config
 from ingot.errors import ConfigError
+from ingot.optim.shards import is_spread, local
 from ingot.parallel.mesh import Grid
 from ingot.parallel.ranks import Ranks
 from ingot.parallel.recompute import Mode
@@ -144,6 +143,9 @@ def parallelize(
 
 
 def _shard(model: nn.Module, units: Sequence[nn.Module], grid: Grid, gather: str) -> None:
+    # Half a second to import, which runs that are not sharded need not wait for.
+    from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+
     bf16 = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
     policy = bf16 if gather == "bf16" else MixedPrecisionPolicy()
     mesh = grid.mesh(next(model.parameters()).device.type)
@@ -167,9 +169,10 @@ def accumulate(wrapped: nn.Module, last: bool) -> Iterator[None]:
     if isinstance(wrapped, Replicated) and not last:
         with wrapped.no_sync():
             yield
-    elif isinstance(wrapped, FSDPModule):
-        wrapped.set_is_last_backward(last)
-        wrapped.set_requires_gradient_sync(last)
+    elif hasattr(wrapped, "set_requires_gradient_sync"):  # an FSDPModule
+        sharded: Any = wrapped
+        sharded.set_is_last_backward(last)
+        sharded.set_requires_gradient_sync(last)
         yield
     else:
         yield
@@ -183,8 +186,9 @@ def total_norm(parameters: Iterable[Tensor]) -> Tensor:
     """
     groups: dict[Any, list[Tensor]] = {}
     for gradient in _gradients(parameters):
-        cut = (gradient.device_mesh, gradient.placements) if isinstance(gradient, DTensor) else None
-        groups.setdefault(cut, []).append(_own(gradient))
+        spread: Any = gradient
+        cut = (spread.device_mesh, spread.placements) if is_spread(gradient) else None
+        groups.setdefault(cut, []).append(local(gradient))
     if not groups:
         return torch.zeros(())
     if list(groups) == [None]:
@@ -209,7 +213,7 @@ def clip(parameters: Iterable[Tensor], largest: float, norm: Tensor) -> None:
         largest: norm to allow.
         norm: of the gradients now, from `total_norm`.
     """
-    gradients = [_own(gradient) for gradient in _gradients(parameters)]
+    gradients = [local(gradient) for gradient in _gradients(parameters)]
     if gradients:
         share = torch.clamp(largest / (norm + 1e-6), max=1.0)
         torch._foreach_mul_(gradients, share.to(gradients[0].device))
@@ -217,8 +221,3 @@ def clip(parameters: Iterable[Tensor], largest: float, norm: Tensor) -> None:
 
 def _gradients(parameters: Iterable[Tensor]) -> list[Tensor]:
     return [p.grad for p in parameters if p.grad is not None]
-
-
-def _own(tensor: Tensor) -> Tensor:
-    """This rank's part of a tensor, sharing its memory."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
