@@ -56,7 +56,7 @@ def threads() -> int:
 
 
 def prepare_threads(count: int | None = None) -> int:
-    """Sets torch's threads and flushes denormal numbers, which would slow matrix products tenfold.
+    """Sets torch's threads, flushes denormal numbers (products would be ten times slower), bounds its caches.
 
     Args:
         count: threads to use; None means `threads()`.
@@ -67,6 +67,9 @@ def prepare_threads(count: int | None = None) -> int:
     import torch
 
     count = threads() if count is None else count
+    # oneDNN keeps what it prepared for every shape of a product, 1,024 of them by default. Where lengths vary
+    # from batch to batch that came to 2 GB (docs/experiments.md).
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
     torch.set_num_threads(count)
     torch.set_flush_denormal(True)
     return count

@@ -17,9 +17,9 @@ from typing import Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.nn.functional import gelu
 
 from ingot.config import Config
+from ingot.nn.activations import gelu
 from ingot.nn.attention import Attend, Attention, causal
 from ingot.nn.feed_forward import FeedForward, SwiGLU, squared_relu
 from ingot.nn.initialisation import initialise

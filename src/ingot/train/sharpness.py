@@ -23,7 +23,7 @@ from ingot.optim.joint import Joint
 from ingot.optim.shards import all_local
 from ingot.parallel.apply import clip
 from ingot.train.guard import Guard, GuardConfig
-from ingot.train.step import Computed, Gradients, Update, judge
+from ingot.train.step import Computed, Gradients, Update, judge, moving
 
 
 class SharpnessAware:
@@ -59,7 +59,7 @@ class SharpnessAware:
         self.rho = rho
         self.clip = clip
         self.guard = guard or Guard(GuardConfig(sigmas=None))
-        self._buffers = [b for b in gradients.model.buffers() if b.is_floating_point()]
+        self._buffers = moving(gradients.model)
 
     def update(self, batch: Batch, multiplier: float, momentum: float | None = None) -> Update:
         """Makes one update.

@@ -218,9 +218,7 @@ class Accumulate:
         self.optimizer = optimizer
         self.clip = clip
         self.guard = guard or Guard(GuardConfig(sigmas=None))
-        # Statistics that a forward pass moves (batch norm) are put back when the update is refused.
-        kept = () if model is None else model.state_dict(keep_vars=True).values()
-        self._buffers = [b for b in kept if not isinstance(b, nn.Parameter) and b.is_floating_point()]
+        self._buffers = [] if model is None else moving(model)
 
     def update(self, batch: Batch, multiplier: float, momentum: float | None = None) -> Update:
         """Makes one update.
@@ -245,6 +243,12 @@ class Accumulate:
             clip(self.gradients.parameters, self.clip, torch.tensor(norm))
         self.optimizer.step(multiplier, momentum)
         return Update(loss, metrics, norm, weight)
+
+
+def moving(model: nn.Module) -> list[Tensor]:
+    """Returns what a forward pass may move (batch norm's statistics): put back when an update is refused."""
+    kept = model.state_dict(keep_vars=True).values()
+    return [tensor for tensor in kept if not isinstance(tensor, nn.Parameter) and tensor.is_floating_point()]
 
 
 def judge(guard: Guard, scaler: Scaler | None, loss: float, norm: float) -> str | None:
