@@ -8,82 +8,34 @@
 - Other settings make the next version; the older versions stay. Settings that come back make their old
   version the newest again, without doing the work again.
 - A stage that finds nothing to do raises `LeftOut`; that too is remembered as an artifact, with the reason.
-- One process at a time writes in a run folder.
+- One process at a time writes in a run folder. Where several carry out a pipeline together, that is the
+  lead; the others join in the stages that say so (`shared`), and wait in all else.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 from ingot import artifact as artifacts
+from ingot import status
 from ingot.artifact import Artifact
-from ingot.config import Config
-from ingot.errors import ArtifactError, ConfigError, IngotError, ResourceError, from_system
+from ingot.errors import ArtifactError, ConfigError, ResourceError, from_system
 from ingot.lock import lock
 from ingot.progress import Progress
+from ingot.stage import ALONE, Context, Crew, LeftOut, Outlook, Stage
+from ingot.status import WORK, unfinished
+
+__all__ = ["Context", "Crew", "Decision", "LeftOut", "Outlook", "Pipeline", "Stage", "unfinished"]
 
 RECIPE = "recipe.yaml"
-WORK = "work"
-STATUS = "status.json"
-TERMINATED = 143
-"""Exit code of a process that SIGTERM ended: an `IngotError` that carries it stopped in good order."""
 ORDINARY_NEED = 16 * 2**20
 """Bytes of disk that a stage is taken to need when it does not say."""
-
-
-class LeftOut(Exception):
-    """Raised by a stage that has nothing to make; `reason` is a clause for the report."""
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-        super().__init__(reason)
-
-
-@dataclass
-class Context:
-    """What a stage works with.
-
-    `folder` takes the artifact's files. `work` outlives a kill. `parents` holds what the needed stages
-    made. `notes` takes sentences for the report, `metrics` numbers for the record.
-    """
-
-    folder: Path
-    work: Path
-    parents: dict[str, Artifact]
-    progress: Progress
-    seed: int
-    device: str
-    notes: list[str] = field(default_factory=list)
-    metrics: dict[str, Any] = field(default_factory=dict)
-
-
-class Stage(Protocol):
-    """One step of the line.
-
-    A stage may also have `identity() -> dict`: plain data besides the settings and parents that decides
-    whether the work is the same (hashes of the user's files); and `disk_needed() -> int`, in bytes.
-    """
-
-    name: str
-    artifact: str
-    kind: str
-    needs: tuple[str, ...]
-
-    @property
-    def config(self) -> Config:
-        """The resolved settings."""
-        ...
-
-    def run(self, context: Context) -> None:
-        """Makes the artifact's files in `context.folder`."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +46,26 @@ class Decision:
     address: str
     artifact: Artifact | None
     why: str
+
+
+@dataclass(frozen=True)
+class _Order:
+    """What `run` was asked for."""
+
+    progress: Progress
+    seed: int
+    device: str
+    crew: Crew
+
+
+class _Job(NamedTuple):
+    """One making of an artifact, as the lead began it."""
+
+    folder: str
+    work: str
+    key: str
+    version: int
+    interruptions: int
 
 
 class Pipeline:
@@ -119,7 +91,14 @@ class Pipeline:
                 raise ConfigError(f"needs '{missing[0]}'", where=f"stage '{stage.name}'", fix=fix)
             known.append(stage.name)
 
-    def run(self, progress: Progress, seed: int = 0, device: str = "cpu", recipe: str = "") -> list[Artifact]:
+    def run(
+        self,
+        progress: Progress,
+        seed: int = 0,
+        device: str = "cpu",
+        recipe: str = "",
+        crew: Crew = ALONE,
+    ) -> list[Artifact]:
         """Makes what is not there yet and returns every stage's artifact, in order.
 
         Args:
@@ -127,21 +106,23 @@ class Pipeline:
             seed: base of all random numbers; a part of every key.
             device: where to compute; not a part of the keys.
             recipe: the text that these stages were made from, kept as `recipe.yaml`.
+            crew: the processes that all call this.
 
         Raises:
             BusyError: another process works in the folder.
+            ConfigError: a stage cannot work on this device, or with so many processes.
             ResourceError: no room on the disk, or no permission.
         """
+        outlook = Outlook(crew.world, device, {stage.name: stage.config for stage in self.stages})
+        for stage in self.stages:
+            getattr(stage, "check", _accept)(outlook)
+        order = _Order(progress, seed, device, crew)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with lock(self.folder):
-                artifacts.sweep(self.folder)
-                self._check_space(seed)
-                if recipe:
-                    artifacts.write_atomic(self.folder / RECIPE, recipe)
+            with ExitStack() as held:
+                crew.by_lead(lambda: self._open(held, seed, recipe))
                 made: dict[str, Artifact] = {}
                 for stage in self.stages:
-                    made[stage.name] = self._take_or_make(stage, made, progress, seed, device)
+                    made[stage.name] = self._take_or_make(stage, made, order)
                 return list(made.values())
         except Exception as error:
             refusal = from_system(error, self.folder)
@@ -168,6 +149,15 @@ class Pipeline:
             decisions.append(Decision(stage.name, address, found, why))
         return decisions
 
+    def _open(self, held: ExitStack, seed: int, recipe: str) -> None:
+        """Takes possession of the run folder."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        held.enter_context(lock(self.folder))
+        artifacts.sweep(self.folder)
+        self._check_space(seed)
+        if recipe:
+            artifacts.write_atomic(self.folder / RECIPE, recipe)
+
     def _check_space(self, seed: int) -> None:
         stages = {stage.name: stage for stage in self.stages}
         missing = [stages[decision.stage] for decision in self.plan(seed) if decision.artifact is None]
@@ -177,81 +167,108 @@ class Pipeline:
             what = f"about {needed / 1e6:.0f} MB of disk are needed, {free / 1e6:.0f} MB are free"
             raise ResourceError(what, where=self.folder, fix="free some space, or work in another folder")
 
-    def _take_or_make(
-        self, stage: Stage, made: Mapping[str, Artifact], progress: Progress, seed: int, device: str
-    ) -> Artifact:
-        key = self._key(stage, made, seed)
-        work = self.folder / WORK / f"{stage.name}-{key[:12]}"
+    def _take_or_make(self, stage: Stage, made: Mapping[str, Artifact], order: _Order) -> Artifact:
+        crew = order.crew
+        path = crew.by_lead(lambda: self._take(stage, made, order))
+        if path is None and getattr(stage, "shared", False):
+            path = self._make(stage, made, order)
+        elif path is None:
+            path = crew.by_lead(lambda: self._make(stage, made, replace(order, crew=ALONE)))
+        return artifacts.read(Path(path))
+
+    def _take(self, stage: Stage, made: Mapping[str, Artifact], order: _Order) -> str | None:
+        """The folder of what was made before with the same key, or None; says what is done about it."""
+        key = self._key(stage, made, order.seed)
         older = artifacts.versions(self.folder, stage.artifact)
         found = _with_key(older, key)
         if found is None:
             if older:
-                changes = self._changes(stage, older[-1], made, seed)
+                changes = self._changes(stage, older[-1], made, order.seed)
                 address = f"{stage.artifact}@{_next_version(older)}"
                 stays = f"making {address}, {older[-1].address} stays"
-                progress.say(f"{stage.name}: settings or inputs changed: {stays} ({changes})")
-            return self._make(stage, key, work, _next_version(older), made, progress, seed, device)
+                order.progress.say(f"{stage.name}: settings or inputs changed: {stays} ({changes})")
+            return None
         _check_files(found)
-        _clear(work)
+        _clear(self._work(stage, key))
         if found.version != older[-1].version:
             again = artifacts.republish(found, _next_version(older))
-            progress.say(f"{stage.name}: {found.address} was made with these settings: now {again.address}")
-            return again
-        progress.say(f"{stage.name}: {found.address} is up to date")
-        return found
+            same = f"{found.address} was made with these settings"
+            order.progress.say(f"{stage.name}: {same}: now {again.address}")
+            return str(again.path)
+        order.progress.say(f"{stage.name}: {found.address} is up to date")
+        return str(found.path)
 
-    def _make(
-        self,
-        stage: Stage,
-        key: str,
-        work: Path,
-        version: int,
-        made: Mapping[str, Artifact],
-        progress: Progress,
-        seed: int,
-        device: str,
-    ) -> Artifact:
-        interruptions = _begin(work)
-        parents = {name: made[name] for name in stage.needs}
-        final = self.folder / f"{stage.artifact}@{version}"
+    def _make(self, stage: Stage, made: Mapping[str, Artifact], order: _Order) -> str:
+        """Makes a stage's artifact and returns its folder; in a shared stage every process comes here."""
+        crew = order.crew
         start = time.monotonic()
-        left_out = None
-        with artifacts.publish(final) as folder:
-            context = Context(folder, work, parents, progress, seed, device)
-            if interruptions:
-                progress.say(f"{stage.name}: going on where it was interrupted")
-                often = "once" if interruptions == 1 else f"{interruptions} times"
+        with ExitStack() as publishing:
+            job = _Job(*crew.by_lead(lambda: self._begin(publishing, stage, made, order)))
+            parents = {name: made[name] for name in stage.needs}
+            context = Context(
+                Path(job.folder), Path(job.work), parents, order.progress, order.seed, order.device, crew=crew
+            )
+            if job.interruptions:
+                order.progress.say(f"{stage.name}: going on where it was interrupted")
+                often = "once" if job.interruptions == 1 else f"{job.interruptions} times"
                 note = f"It was interrupted {often} and went on; its seconds count from the last start."
                 context.notes.append(note)
+            left_out = None
             try:
                 stage.run(context)
             except LeftOut as reason:
                 left_out = reason.reason
-                _empty(folder)
             except BaseException as error:
-                _end(work, error, interruptions)
+                if crew.lead:
+                    status.end(context.work, error, job.interruptions)
                 raise
-            seconds = time.monotonic() - start
-            artifacts.write_record(
-                folder,
-                kind=stage.kind,
-                name=stage.artifact,
-                version=version,
-                stage=stage.name,
-                key=key,
-                parents=parents,
-                config=stage.config.plain(),
-                seed=seed,
-                identity=self._identity(stage),
-                metrics=context.metrics,
-                seconds=seconds,
-                left_out=left_out,
-                notes=context.notes,
-            )
-        _clear(work)
-        result = f"left out: {left_out}" if left_out else f"made {stage.artifact}@{version}"
-        progress.say(f"{stage.name}: {result} ({_words(seconds)})")
-        return artifacts.read(final)
+
+            def publish() -> str:
+                seconds = time.monotonic() - start
+                self._record(stage, context, job, left_out, seconds)
+                publishing.close()
+                _clear(context.work)
+                result = f"left out: {left_out}" if left_out else f"made {stage.artifact}@{job.version}"
+                order.progress.say(f"{stage.name}: {result} ({_words(seconds)})")
+                return str(self.folder / f"{stage.artifact}@{job.version}")
+
+            return crew.by_lead(publish)
+
+    def _begin(
+        self, publishing: ExitStack, stage: Stage, made: Mapping[str, Artifact], order: _Order
+    ) -> _Job:
+        """Opens the hidden folder of what is to be made, and the folder of the work."""
+        key = self._key(stage, made, order.seed)
+        version = _next_version(artifacts.versions(self.folder, stage.artifact))
+        work = self._work(stage, key)
+        interruptions = status.begin(work)
+        folder = publishing.enter_context(artifacts.publish(self.folder / f"{stage.artifact}@{version}"))
+        return _Job(str(folder), str(work), key, version, interruptions)
+
+    def _record(
+        self, stage: Stage, context: Context, job: _Job, left_out: str | None, seconds: float
+    ) -> None:
+        if left_out is not None:
+            _empty(context.folder)
+        artifacts.write_record(
+            context.folder,
+            kind=stage.kind,
+            name=stage.artifact,
+            version=job.version,
+            stage=stage.name,
+            key=job.key,
+            parents=context.parents,
+            config=stage.config.plain(),
+            seed=context.seed,
+            identity=self._identity(stage),
+            metrics=context.metrics,
+            seconds=seconds,
+            left_out=left_out,
+            notes=context.notes,
+        )
+
+    def _work(self, stage: Stage, key: str) -> Path:
+        return self.folder / WORK / f"{stage.name}-{key[:12]}"
 
     def _identity(self, stage: Stage) -> dict[str, Any]:
         if stage.name not in self._identities:
@@ -262,12 +279,12 @@ class Pipeline:
     def _key(self, stage: Stage, made: Mapping[str, Artifact], seed: int) -> str:
         parents = {name: made[name].record.fingerprint for name in stage.needs}
         return artifacts.content_hash(
-            [stage.name, stage.config.plain(), seed, self._identity(stage), parents]
+            [stage.name, _decisive(stage, stage.config.plain()), seed, self._identity(stage), parents]
         )
 
     def _changes(self, stage: Stage, old: Artifact, made: Mapping[str, Artifact], seed: int) -> str:
         """What differs from the last version, for a person."""
-        before, after = _flat(old.record.config), _flat(stage.config.plain())
+        before, after = (_flat(_decisive(stage, one)) for one in (old.record.config, stage.config.plain()))
         keys = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
         changes = [f"{key} {before.get(key)} -> {after.get(key)}" for key in keys]
         if old.record.seed != seed:
@@ -281,51 +298,14 @@ class Pipeline:
         return ", ".join(changes) or "the stage itself"
 
 
-def unfinished(run: Path | str) -> dict[str, dict[str, Any]]:
-    """Returns what became of the work under way in a run folder.
-
-    Returns:
-        By the name of the work folder (`pretrain-3f2a...`): `status` (running, which a killed start says
-        too; interrupted; failed), `at` (time, ISO 8601), `interruptions` before that start, and where
-        they are known `step` (the last one saved) and `why`.
-    """
-    folders = sorted(path for path in Path(run, WORK).glob("*") if path.is_dir())
-    return {path.name: found for path in folders if (found := _status(path))}
+def _accept(outlook: Outlook) -> None:
+    """What a stage without a `check` says to everything."""
 
 
-def _begin(work: Path) -> int:
-    """Notes a start of the work; returns how often it was interrupted before."""
-    work.mkdir(parents=True, exist_ok=True)
-    went_on = any(path.name != STATUS and not path.name.startswith(".") for path in work.iterdir())
-    before = _status(work).get("interruptions", 0)
-    interruptions = before + 1 if went_on and isinstance(before, int) else 0
-    _note(work, {"status": "running", "interruptions": interruptions})
-    return interruptions
-
-
-def _end(work: Path, error: BaseException, interruptions: int) -> None:
-    """Notes how a start ended without its artifact."""
-    asked = isinstance(error, KeyboardInterrupt | SystemExit) or (
-        isinstance(error, IngotError) and error.exit_code == TERMINATED
-    )
-    status = {"status": "interrupted" if asked else "failed", "interruptions": interruptions}
-    step = getattr(error, "step", None)
-    told = {"step": step, "why": str(error) if isinstance(error, IngotError) else type(error).__name__}
-    with contextlib.suppress(OSError):  # a full disk must not hide the error itself
-        _note(work, status | {key: value for key, value in told.items() if value is not None})
-
-
-def _note(work: Path, status: Mapping[str, Any]) -> None:
-    at = datetime.now(UTC).isoformat(timespec="seconds")
-    artifacts.write_atomic(work / STATUS, json.dumps({**status, "at": at}, indent=2) + "\n")
-
-
-def _status(work: Path) -> dict[str, Any]:
-    try:
-        found = json.loads((work / STATUS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+def _decisive(stage: Stage, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that decide what is made."""
+    indifferent = getattr(stage, "indifferent", ())
+    return {name: value for name, value in settings.items() if name not in indifferent}
 
 
 def _with_key(versions: Sequence[Artifact], key: str) -> Artifact | None:

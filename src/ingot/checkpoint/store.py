@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ingot.atomic import publish, remove, sweep
+from ingot.atomic import publish, remove
 from ingot.record import file_hash
 
 _NAME = re.compile(r"step-(?P<step>[0-9]{8})")
@@ -49,10 +49,9 @@ class CheckpointStore:
         """Publishes a checkpoint, then drops those that are too old.
 
         A checkpoint of that step that is there already is replaced: it was found to be damaged, or
-        it holds the same. What a kill left of a checkpoint that was being saved goes away.
+        it holds the same.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        sweep(self.folder)
         final = self.folder / f"step-{checkpoint.step:08d}"
         if final.exists():
             remove(final)

@@ -12,7 +12,21 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from ingot import __version__
-from ingot.cli import artifacts, chat, demo, doctor, evaluate, generate, plan, quantize, run, serve, train
+from ingot.cli import (
+    artifacts,
+    bench,
+    chat,
+    compare,
+    demo,
+    doctor,
+    evaluate,
+    generate,
+    plan,
+    quantize,
+    run,
+    serve,
+    train,
+)
 from ingot.errors import IngotError, from_system
 
 RESUMABLE = ("demo", "run", "train")
@@ -39,6 +53,8 @@ VERBS: dict[str, Any] = {
     "serve": serve.serve,
     "quantize": quantize.quantize,
     "doctor": doctor.doctor,
+    "compare": compare.compare,
+    "bench": bench.app,
     "artifacts": artifacts.app,
 }
 for name, verb in VERBS.items():
@@ -75,17 +91,21 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _ending(error: BaseException, words: Sequence[str], debug: bool) -> int:
-    """Says what happened in one line and returns the exit code; a bug of ours keeps its traceback."""
+    """Says what happened in one line and returns the exit code; a bug of ours keeps its traceback.
+
+    Of several ranks the lead speaks for all; another one says only what is its own trouble.
+    """
     goes_on = "; the same command goes on from here" if words[0] in RESUMABLE else ""
+    rank = os.environ.get("RANK", "0")
     if isinstance(error, KeyboardInterrupt | typer.Abort):
-        print(f"\ninterrupted{goes_on}", file=sys.stderr)
+        _say(f"interrupted{goes_on}", rank)
         return INTERRUPTED
     if isinstance(error, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads: say nothing more
         return 0
     if isinstance(error, SystemExit):
         if error.code == TERMINATED:
-            print(f"\nterminated{goes_on}", file=sys.stderr)
+            _say(f"terminated{goes_on}", rank)
         return error.code if isinstance(error.code, int) else 1
     if isinstance(error, typer.Exit):
         return error.exit_code
@@ -97,11 +117,21 @@ def _ending(error: BaseException, words: Sequence[str], debug: bool) -> int:
     mistake = error if isinstance(error, IngotError) else from_system(error)
     if mistake is None:
         raise error
-    return _refuse(str(mistake), mistake.exit_code)
+    if mistake.exit_code == TERMINATED:
+        _say(f"interrupted: {mistake}", rank)
+        return TERMINATED
+    if getattr(mistake, "of_lead", False):  # another rank's trouble, which that rank tells
+        return mistake.exit_code
+    return _refuse(str(mistake), mistake.exit_code, "" if rank == "0" else f"rank {rank}: ")
 
 
-def _refuse(text: str, status: int) -> int:
-    print("error: " + " ".join(text.split()), file=sys.stderr)
+def _say(text: str, rank: str) -> None:
+    if rank == "0":
+        print(f"\n{text}", file=sys.stderr)
+
+
+def _refuse(text: str, status: int, who: str = "") -> int:
+    print(f"{who}error: " + " ".join(text.split()), file=sys.stderr)
     return status
 
 

@@ -28,6 +28,8 @@ def list_(folder: RunFolder, as_json: Json = False) -> None:
         return
     rows = [[one.address, one.record.kind, duration(one.record.seconds), _origin(one)] for one in found]
     show_table(rows, ["artifact", "kind", "took", "made from"])
+    for line in _under_way(folder):
+        print(line)
 
 
 @app.command()
@@ -91,6 +93,18 @@ def _found(folder: RunFolder) -> list[Artifact]:
     if not found:
         raise ArtifactError("holds no artifacts", where=folder, fix="give a run folder such as runs/demo")
     return found
+
+
+def _under_way(folder: RunFolder) -> list[str]:
+    """What became of work that is not done, a line each."""
+    from ingot.status import unfinished
+
+    lines = []
+    for name, found in unfinished(folder).items():
+        step = f" after step {found['step']:,}" if "step" in found else ""
+        why = f": {found['why']}" if found["status"] == "failed" and "why" in found else ""
+        lines.append(f"{name.rpartition('-')[0]}: {found['status']}{step} ({found['at']}){why}")
+    return lines
 
 
 def _origin(one: Artifact) -> str:

@@ -33,15 +33,28 @@ def run(
 
 
 def carry_out(recipe: Recipe, out: Path | None, device: str, as_json: bool) -> None:
-    """Runs a recipe with progress on the terminal and says what came of it."""
+    """Runs a recipe with progress on the terminal and says what came of it.
+
+    Under torchrun all ranks come here; the lead speaks.
+    """
     from ingot import recipes
     from ingot.device import prepare_threads, resolve
+    from ingot.parallel.ranks import join, leave
+    from ingot.parallel.turns import Crew
+    from ingot.progress import Progress
 
     folder = Path("runs", recipe.name) if out is None else out
     start = time.monotonic()
     resolved = resolve(device)
     prepare_threads()
-    made = recipes.run(recipe, folder, standard_progress(), resolved)
+    ranks = join(resolved)
+    try:
+        progress = standard_progress() if ranks.lead else Progress()
+        made = recipes.run(recipe, folder, progress, ranks.place(resolved), Crew(ranks))
+    finally:
+        leave()
+    if not ranks.lead:
+        return
     took = time.monotonic() - start
     if as_json:
         found = [

@@ -20,6 +20,7 @@ from ingot.config import Config, override, read_yaml, write_yaml
 from ingot.errors import ConfigError, did_you_mean
 from ingot.pipeline import Pipeline, Stage
 from ingot.progress import Progress
+from ingot.stage import ALONE, Crew
 from ingot.stages import STAGES, config_class, stage_class
 
 FOLDER = Path(__file__).parent
@@ -147,7 +148,9 @@ def resolved(recipe: Recipe, stages: Sequence[Stage]) -> str:
     return write_yaml(recipe.plain() | {"stages": settings})
 
 
-def run(recipe: Recipe, out: Path, progress: Progress, device: str = "cpu") -> list[Artifact]:
+def run(
+    recipe: Recipe, out: Path, progress: Progress, device: str = "cpu", crew: Crew = ALONE
+) -> list[Artifact]:
     """Carries out a recipe in a run folder and lays the newest report on top of it.
 
     Args:
@@ -155,14 +158,15 @@ def run(recipe: Recipe, out: Path, progress: Progress, device: str = "cpu") -> l
         out: the run folder; started again with the same recipe, it goes on where it was.
         progress: told about every stage.
         device: where to compute.
+        crew: the processes that all call this.
 
     Returns:
         Every stage's artifact, in order.
     """
     stages = build(recipe)
-    made = Pipeline(stages, out).run(progress, recipe.seed, device, resolved(recipe, stages))
+    made = Pipeline(stages, out).run(progress, recipe.seed, device, resolved(recipe, stages), crew)
     report = latest(out, "report")
-    if report is not None and (report.path / "report.html").is_file():
+    if crew.lead and report is not None and (report.path / "report.html").is_file():
         write_atomic(Path(out) / "report.html", (report.path / "report.html").read_bytes())
     return made
 

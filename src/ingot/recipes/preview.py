@@ -79,7 +79,7 @@ def size(
     else:
         unique = int(_bytes(by_name, made) / BYTES_PER_TOKEN)
         vocabulary = int(by_name["tokenizer"].config.plain()["vocabulary"])
-    from ingot.stages.pretrain import offer
+    from ingot.stages.measuring import offer
     from ingot.train.budget import Budget
 
     budget = budget or Budget()
@@ -124,7 +124,7 @@ def _outlook(
     budget: Budget,
     seconds: float,
 ) -> dict[str, Any]:
-    from ingot.stages.tuning import precision
+    from ingot.stages.training import usual_precision
     from ingot.train import memory, planner
     from ingot.train.forecast import forecast
 
@@ -137,9 +137,9 @@ def _outlook(
     for change in changes:
         if change.startswith("pretrain.batch_size="):
             rows = int(change.partition("=")[2])
-    kind = precision(device) if budget.device is None else "bf16"
+    kind = config.precision or (usual_precision(device) if budget.device is None else "bf16")
     here = -(-rows // budget.gpus)
-    micro = here
+    micro = min(here, config.micro_batch) if isinstance(config.micro_batch, int) else here
     if budget.device is not None:
         micro = memory.rows_that_fit(model, here, budget.device.memory, kind, budget.gpus) or 1
     needed = memory.update_memory(model, micro, kind, config.optimizer.matrix_rate > 0, budget.gpus)

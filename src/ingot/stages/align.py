@@ -14,13 +14,15 @@ from ingot.align.rollouts import Answer, RolloutStream, prompt_ids
 from ingot.config import Config
 from ingot.data.conversations import Example, mine_code, unseen
 from ingot.data.corpus import read_documents
+from ingot.errors import ConfigError
 from ingot.models import huggingface
 from ingot.models.decoder import Decoder
 from ingot.objectives.grpo import GRPO
 from ingot.optim.joint import OptimizerConfig
 from ingot.optim.schedules import ScheduleConfig
-from ingot.pipeline import Context, LeftOut
-from ingot.stages.tuning import early, kept_plan, late, load_parent, precision, time_update, write_model
+from ingot.pipeline import Context, LeftOut, Outlook
+from ingot.stages.training import usual_precision
+from ingot.stages.tuning import early, kept_plan, late, load_parent, time_update, write_model
 from ingot.tokenizer.tokenizer import Tokenizer
 from ingot.train.log import MetricsLog
 from ingot.train.trainer import DTYPES, TrainConfig, Trainer
@@ -82,6 +84,19 @@ class Align:
 
     def __init__(self, config: AlignConfig) -> None:
         self.config = config
+
+    def check(self, outlook: Outlook) -> None:
+        """Refuses answers that no model of this recipe could give.
+
+        Raises:
+            ConfigError: names both lengths.
+        """
+        positions = getattr(outlook.settings.get("pretrain"), "context", None)
+        if positions is not None and self.config.answer_tokens >= positions:
+            what = f"answers of {self.config.answer_tokens} tokens leave no room for a prompt in a model"
+            raise ConfigError(
+                f"{what} with {positions} positions", where="align.answer_tokens", fix="use fewer"
+            )
 
     def run(self, context: Context) -> None:
         """Writes the model's folder to `context.folder`, and some of its answers along the way.
@@ -165,7 +180,7 @@ class Align:
         train = TrainConfig(
             steps=self.config.most_steps,
             micro_batch=self.config.micro_batch,
-            precision=precision(context.device),
+            precision=usual_precision(context.device),
             threads=machine.threads(),
             schedule=self.config.schedule,
         )

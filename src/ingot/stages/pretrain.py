@@ -4,57 +4,46 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from pydantic import Field
-from torch.nn.functional import cross_entropy
 
 from ingot import device as machine
-from ingot.config import Config
 from ingot.data.corpus import read_documents
 from ingot.data.document import Document
 from ingot.data.shards import Tokens
 from ingot.data.stream import WindowStream
-from ingot.errors import ResourceError
+from ingot.errors import ConfigError, ResourceError
 from ingot.models.decoder import Decoder, DecoderConfig
 from ingot.objectives.causal import CausalLM
-from ingot.optim.joint import OptimizerConfig
-from ingot.optim.schedules import ScheduleConfig
-from ingot.pipeline import Context
+from ingot.objectives.objective import Batch
+from ingot.optim.joint import Joint
+from ingot.pipeline import Context, Outlook
 from ingot.progress import Progress
-from ingot.stages.tuning import PLAN, kept_plan, precision, time_update, write_model
+from ingot.stages.measuring import Trial, may_compile, offer
+from ingot.stages.training import INDIFFERENT, TrainingConfig
+from ingot.stages.tuning import PLAN, load_tokenizer, ranks_of, shared_plan, validation, write_model
 from ingot.tokenizer.tokenizer import Tokenizer
 from ingot.train.forecast import prediction
 from ingot.train.memory import resident, update_memory
-from ingot.train.planner import (
-    FEWEST_STEPS,
-    Proposal,
-    matrix_parameters,
-    propose,
-    shape,
-    training_flops_per_token,
-)
+from ingot.train.planner import FEWEST_STEPS, matrix_parameters, training_flops_per_token
 from ingot.train.trainer import DTYPES, TrainConfig, Trainer
 
-_PROBE_DEPTH = 4
 _VALIDATED = 48  # documents
+_VALIDATED_AT_ONCE = 8
 _CHECKPOINT_SECONDS = 30
-_COMPILED_GAIN = 2.0  # how much faster compiled training is taken to be until it has been measured
 
 
-class PretrainConfig(Config):
-    """How to pretrain.
+class PretrainConfig(TrainingConfig):
+    """How to pretrain; see `TrainingConfig` for what all training stages have.
 
     Args:
         minutes: for the stage, planning included; the model's size and the number of steps follow.
         depth: layers, where they should not follow from the minutes.
         context: tokens that the model sees at once.
-        batch_size: windows per step.
+        batch_size: windows per step, over all ranks.
         compile: whether torch.compile may be used where it pays.
-        optimizer: learning rates.
-        schedule: of the learning rates.
     """
 
     minutes: float = Field(default=7.0, gt=0)
@@ -62,8 +51,19 @@ class PretrainConfig(Config):
     context: int = Field(default=512, ge=16)
     batch_size: int = Field(default=16, gt=0)
     compile: bool = True
-    optimizer: OptimizerConfig = OptimizerConfig()
-    schedule: ScheduleConfig = ScheduleConfig()
+
+
+class Setup(NamedTuple):
+    """All that a pretraining is made of."""
+
+    model: Decoder
+    tokenizer: Tokenizer
+    tokens: Tokens
+    stream: WindowStream
+    optimizer: Joint
+    train: TrainConfig
+    validate: Callable[[], dict[str, float]] | None
+    flops_per_token: float
 
 
 class Pretrain:
@@ -73,9 +73,19 @@ class Pretrain:
     artifact = "base"
     kind = "model"
     needs = ("prepare", "tokenizer")
+    shared = True
+    indifferent = INDIFFERENT
 
     def __init__(self, config: PretrainConfig) -> None:
         self.config = config
+
+    def check(self, outlook: Outlook) -> None:
+        """Refuses settings that do not go together.
+
+        Raises:
+            ConfigError: names both values.
+        """
+        self.config.check(self.name, self.config.batch_size, outlook)
 
     def run(self, context: Context) -> None:
         """Writes the model's folder to `context.folder`.
@@ -83,39 +93,77 @@ class Pretrain:
         Raises:
             ResourceError: the minutes suffice for no model.
         """
-        source = context.parents["tokenizer"].path
-        tokenizer, tokens = Tokenizer.load(source), Tokens.open(source)
-        plan = kept_plan(context.work, lambda: self._plan(tokenizer.vocab_size, tokens, context))
-        model_config = DecoderConfig.parse(plan["model"], where=context.work / PLAN)
-        train = TrainConfig.parse(plan["train"], where=context.work / PLAN)
-        model = model_config.build(context.seed).to(context.device)
-        stream = WindowStream(tokens.tokens, model_config.context, plan["batch_size"], context.seed)
-        optimizer = self.config.optimizer.build(model, DTYPES[train.precision])
-        heldout = read_documents(context.parents["prepare"].path, "heldout")
-        validate = validation(model, heldout, tokenizer, DTYPES[train.precision], context.device)
-        trainer = Trainer(model, CausalLM(), stream, optimizer, train, context.work, context.device, validate)
+        plan = shared_plan(context, lambda: self.plan(context))
+        setup = self.setup(context, plan)
+        model, tokens = setup.model, setup.tokens
+        trainer = Trainer(
+            model,
+            CausalLM(),
+            setup.stream,
+            setup.optimizer,
+            setup.train,
+            context.work,
+            context.device,
+            setup.validate,
+            hooks=self.config.hooks(context),
+            ranks=ranks_of(context),
+            flops_per_token=setup.flops_per_token,
+        )
         log = trainer.fit(context.progress, "pretraining")
-        write_model(context, model, tokenizer, plan, log)
+        write_model(context, model, setup.tokenizer, plan, log)
         seen = log[-1]["tokens"]
         context.metrics |= {"epochs": round(seen / len(tokens), 2)}
         context.notes.append(
             f"A model of {model.parameter_count() / 1e6:.1f} M parameters saw {seen / 1e6:.1f} M tokens "
-            f"({seen / len(tokens):.1f} times the training text) in {train.steps:,} steps."
+            f"({seen / len(tokens):.1f} times the training text) in {len(log):,} steps."
         )
 
-    def _plan(self, vocabulary: int, tokens: Tokens, context: Context) -> dict[str, Any]:
+    def setup(self, context: Context, plan: dict[str, Any]) -> Setup:
+        """Returns model, data and choices as a plan has them, before step 1.
+
+        Raises:
+            ArtifactError: the tokenizer changed since it was made.
+            ConfigError: the plan is of another vocabulary.
+        """
+        source = context.parents["tokenizer"]
+        tokenizer, tokens = load_tokenizer(source), Tokens.open(source.path)
+        config = DecoderConfig.parse(plan["model"], where=context.work / PLAN)
+        if config.vocabulary != tokenizer.vocab_size:
+            what = f"the plan has a vocabulary of {config.vocabulary}, the tokenizer {tokenizer.vocab_size}"
+            raise ConfigError(what, where=context.work / PLAN, fix="delete that folder to plan anew")
+        train = self.config.going_on(TrainConfig.parse(plan["train"], where=context.work / PLAN))
+        model = config.build(context.seed).to(context.device)
+        dtype = DTYPES[train.precision]
+        heldout = read_documents(context.parents["prepare"].path, "heldout")
+        batches = windows(heldout, tokenizer, config.context)
+        return Setup(
+            model,
+            tokenizer,
+            tokens,
+            WindowStream(tokens.tokens, config.context, plan["batch_size"], context.seed),
+            self.config.optimizer.build(model, dtype),
+            train,
+            validation(model, CausalLM(), batches, dtype, context.device),
+            training_flops_per_token(config),
+        )
+
+    def plan(self, context: Context) -> dict[str, Any]:
         """Measures this machine and fixes size, precision, compilation and steps."""
+        source = context.parents["tokenizer"]
+        vocabulary, tokens = load_tokenizer(source).vocab_size, Tokens.open(source.path)
+        world = context.crew.world
         start = time.perf_counter()
         held = resident()
         with context.progress.task("measuring this machine") as task:
-            proposal, flops = offer(self.config, len(tokens), vocabulary, context.device)
+            proposal, flops = offer(self.config, len(tokens), vocabulary, context.device, world)
             task.advance(1, f"{flops / 1e9:.0f} GFLOP/s of training")
             model = proposal.model
-            trial = _Trial(self.config, model, tokens, context)
+            stream = WindowStream(tokens.tokens, model.context, self.config.batch_size, context.seed)
+            trial = Trial(self.config, model, stream, context)
             eager = trial.seconds_per_step(compiled=False)
             left = self._left(start)
             choice, steps = eager, left / eager.step
-            if _may_compile(self.config, context.device) and eager.step * FEWEST_STEPS < left:
+            if may_compile(self.config, context.device) and eager.step * FEWEST_STEPS < left:
                 task.advance(0, "compiling")
                 fused = trial.seconds_per_step(compiled=True)
                 left = self._left(start)
@@ -132,10 +180,14 @@ class Pretrain:
             )
         every = max(1, round(_CHECKPOINT_SECONDS / choice.step))
         config = trial.train_config(compiled=choice.compiled, steps=int(steps), checkpoint_every=every)
+        self._check_schedule(config.steps)
         per_step = self.config.batch_size * model.context
-        self._say(context.progress, model, config, per_step, len(tokens), choice)
-        muon = self.config.optimizer.matrix_rate > 0
-        update = update_memory(model, self.config.batch_size, config.precision, muon)
+        speed = per_step / choice.step
+        self._say(context.progress, model, config, per_step, len(tokens), speed)
+        muon = self.config.optimizer.name == "muon" and self.config.optimizer.matrix_rate > 0
+        rows = min(config.micro_batch or self.config.batch_size, self.config.batch_size // world)
+        cut = world if self.config.parallel.data == "fsdp" else 1
+        update = update_memory(model, rows, config.precision, muon, cut)
         return {
             "model": model.plain(),
             "train": config.plain(),
@@ -148,14 +200,14 @@ class Pretrain:
                 seconds=config.steps * choice.step,
                 unique=len(tokens),
                 own_text=context.parents["prepare"].record.config.get("data") is not None,
-                bytes_per_token=context.parents["tokenizer"].record.metrics.get("heldout_bytes_per_token"),
+                bytes_per_token=source.record.metrics.get("heldout_bytes_per_token"),
                 memory=max(machine.peak_memory(), held + update.total),
             ),
             "measured": {
                 "training_gflops": round(flops / 1e9, 1),
                 "eager_seconds_per_step": round(eager.step, 4),
                 "seconds_per_step": round(choice.step, 4),
-                "tokens_per_second": round(per_step / choice.step, 1),
+                "tokens_per_second": round(speed, 1),
                 "planning_seconds": round(time.perf_counter() - start, 1),
             },
         }
@@ -165,6 +217,12 @@ class Pretrain:
         given = 60 * self.config.minutes
         return max(given - (time.perf_counter() - start), given / 2)
 
+    def _check_schedule(self, steps: int) -> None:
+        try:
+            self.config.schedule.check(steps)
+        except ConfigError as error:
+            raise ConfigError(error.what, where="pretrain.schedule", fix=error.fix) from None
+
     def _say(
         self,
         progress: Progress,
@@ -172,130 +230,30 @@ class Pretrain:
         train: TrainConfig,
         per_step: int,
         tokens: int,
-        choice: _Speed,
+        speed: float,
     ) -> None:
         seen = train.steps * per_step
         weights = matrix_parameters(model) / 1e6
         progress.say(
             f"plan: {model.layers} layers of width {model.width} ({weights:.1f} M weights in products), "
             f"{train.steps:,} steps of {per_step:,} tokens ({seen / tokens:.1f} epochs) at "
-            f"{per_step / choice.step:,.0f} tokens/s, {train.precision}"
-            + (", compiled" if train.compile else "")
+            f"{speed:,.0f} tokens/s, {train.precision}" + (", compiled" if train.compile else "")
         )
 
 
-def validation(
-    model: Decoder, documents: Sequence[Document], tokenizer: Tokenizer, dtype: torch.dtype, device: str
-) -> Callable[[], dict[str, float]]:
-    """Returns a quick look at held-out text: the loss on one window of each of some documents.
-
-    The exact figure is the evaluation's; this one shows the course of the training, and whether the
-    model begins to learn its training text by heart.
+def windows(documents: Sequence[Document], tokenizer: Tokenizer, context: int) -> list[Batch]:
+    """Returns one window of each of some held-out documents, in batches of `inputs` and `targets` [b, t].
 
     Args:
-        model: looked at, not changed.
-        documents: held out.
+        documents: those that are as long as the context count.
         tokenizer: of the model.
-        dtype: of the matrix products.
-        device: where the model is.
-
-    Returns:
-        A function that gives `validation`, in nats per token.
+        context: t.
     """
-    length = model.config.context + 1
+    length = context + 1
     rows = [[tokenizer.bos_id, *tokenizer.encode(document.text)] for document in documents]
     # From the middle, since the beginnings of files (licences, imports) are all alike.
     rows = [row[(len(row) - length) // 2 :][:length] for row in rows if len(row) >= length][:_VALIDATED]
-    windows = torch.tensor(rows, dtype=torch.int64)  # [n, t + 1]
-
-    @torch.no_grad()
-    def look() -> dict[str, float]:
-        nats = 0.0
-        model.eval()
-        with nullcontext() if dtype == torch.float32 else torch.autocast(device.split(":")[0], dtype=dtype):
-            for part in windows.split(8):
-                part = part.to(device)
-                logits = model(part[:, :-1]).logits.float()
-                nats += float(cross_entropy(logits.flatten(0, 1), part[:, 1:].flatten(), reduction="sum"))
-        model.train()
-        return {"validation": nats / windows[:, 1:].numel()} if rows else {}
-
-    return look
-
-
-class _Speed:
-    """What a trial measured."""
-
-    def __init__(self, compiled: bool, step: float) -> None:
-        self.compiled = compiled
-        self.step = step  # seconds
-
-
-class _Trial:
-    """Times real updates of a model that is thrown away."""
-
-    def __init__(
-        self, config: PretrainConfig, model: DecoderConfig, tokens: Tokens, context: Context
-    ) -> None:
-        self.config, self.model, self.device = config, model, context.device
-        self.stream = WindowStream(tokens.tokens, model.context, config.batch_size, context.seed)
-
-    def train_config(self, *, compiled: bool, steps: int, checkpoint_every: int = 1) -> TrainConfig:
-        """The choices of a run of so many steps."""
-        return TrainConfig(
-            steps=steps,
-            checkpoint_every=checkpoint_every,
-            precision=precision(self.device),
-            compile=compiled,
-            threads=machine.threads(),
-            schedule=self.config.schedule,
-        )
-
-    def seconds_per_step(self, *, compiled: bool) -> _Speed:
-        """Makes a few updates, the first of which compiles, and returns the median of the others."""
-        config = self.train_config(compiled=compiled, steps=1)
-        model = self.model.build().to(self.device)
-        seconds = time_update(model, CausalLM(), self.config.optimizer, config, self.device)
-        seconds(self.stream.batch(0))
-        times = sorted(seconds(self.stream.batch(step)) for step in range(1, 6 if compiled else 3))
-        return _Speed(compiled, times[len(times) // 2])
-
-
-def offer(config: PretrainConfig, tokens: int, vocabulary: int, device: str) -> tuple[Proposal, float]:
-    """Measures the machine with a small model and proposes a size.
-
-    Args:
-        config: minutes, context and batch.
-        tokens: of the training split.
-        vocabulary: v.
-        device: where to train.
-
-    Returns:
-        The proposal, and the training FLOPs per second that it is based on.
-    """
-    probe = shape(_PROBE_DEPTH, vocabulary, config.context)
-    train = TrainConfig(steps=1, precision=precision(device), threads=machine.threads())
-    seconds = time_update(probe.build().to(device), CausalLM(), config.optimizer, train, device)
-    rows = max(1, config.batch_size // 4)
-    generator = torch.Generator().manual_seed(0)
-    window = torch.randint(0, vocabulary, (rows, config.context + 1), generator=generator)
-    batch = {"inputs": window[:, :-1].contiguous(), "targets": window[:, 1:].contiguous()}
-    seconds(batch)
-    fastest = min(seconds(batch) for _ in range(2))
-    flops = training_flops_per_token(probe) * rows * config.context / fastest
-    if _may_compile(config, device):
-        flops *= _COMPILED_GAIN
-    proposal = propose(
-        seconds=60 * config.minutes,
-        flops=flops,
-        unique=tokens,
-        vocabulary=vocabulary,
-        context=config.context,
-        tokens_per_step=config.batch_size * config.context,
-        depth=config.depth,
+    parts = (
+        torch.tensor(rows[at : at + _VALIDATED_AT_ONCE]) for at in range(0, len(rows), _VALIDATED_AT_ONCE)
     )
-    return proposal, flops
-
-
-def _may_compile(config: PretrainConfig, device: str) -> bool:
-    return config.compile and config.minutes >= 2 and (device != "cpu" or machine.compiler() is not None)
+    return [{"inputs": part[:, :-1], "targets": part[:, 1:].contiguous()} for part in parts]

@@ -1,31 +1,40 @@
-"""What the stages that go on training a model share: its parent, a kept plan, and the folder at the end."""
+"""What the stages that train share: the parent model, a kept plan, a stopwatch, and the folder at the end."""
 
 from __future__ import annotations
 
 import copy
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
 from ingot import device as machine
 from ingot.allocator import keep_freed_memory
+from ingot.artifact import Artifact
 from ingot.atomic import write_atomic
+from ingot.errors import ArtifactError
 from ingot.models import huggingface
 from ingot.models.decoder import Decoder
 from ingot.objectives.objective import Batch, Objective
+from ingot.optim import shards
 from ingot.optim.joint import OptimizerConfig
+from ingot.parallel.apply import ParallelConfig, parallelize
+from ingot.parallel.ranks import ALONE, Ranks, join
 from ingot.pipeline import Context, LeftOut
+from ingot.record import file_hash
 from ingot.tokenizer.tokenizer import Tokenizer
+from ingot.train.precision import Scaler, autocast, products
 from ingot.train.repeatable import repeatable
-from ingot.train.step import Accumulate, loss_function
+from ingot.train.sharpness import SharpnessAware
+from ingot.train.step import Accumulate, StepProgram, loss_function
 from ingot.train.trainer import DTYPES, TrainConfig
 
 PLAN = "plan.json"
+TOKENIZER = "tokenizer.json"
 
 
 def load_parent(context: Context, stage: str) -> tuple[Decoder, Tokenizer]:
@@ -33,12 +42,43 @@ def load_parent(context: Context, stage: str) -> tuple[Decoder, Tokenizer]:
 
     Raises:
         LeftOut: that stage was left out.
+        ArtifactError: the tokenizer is not the one that the model was trained with.
     """
     parent = context.parents[stage]
     if parent.record.left_out is not None:
         raise LeftOut(f"there is no model to start from: stage '{stage}' was left out")
+    tokenizer = load_tokenizer(parent)
     model = huggingface.load(parent.path, dtype=torch.float32, device=context.device)
-    return model, Tokenizer.load(parent.path)
+    if tokenizer.vocab_size != model.config.vocabulary:
+        what = f"the tokenizer has {tokenizer.vocab_size} entries, the model {model.config.vocabulary}"
+        raise ArtifactError(what, where=parent.path, fix=f"delete {parent.path} to have it made again")
+    return model, tokenizer
+
+
+def load_tokenizer(parent: Artifact) -> Tokenizer:
+    """Loads the tokenizer of an artifact, which must be as it was made: token ids mean nothing to another.
+
+    Raises:
+        ArtifactError: the file was changed since.
+    """
+    path = parent.path / TOKENIZER
+    made, now = parent.record.files.get(TOKENIZER, ""), file_hash(path) if path.is_file() else "none"
+    if made != now:
+        what = (
+            f"the tokenizer changed: its hash is {now[:12]}, the record of {parent.address} has {made[:12]}"
+        )
+        raise ArtifactError(what, where=path, fix=f"delete {parent.path} to have it made again")
+    return Tokenizer.load(parent.path)
+
+
+def ranks_of(context: Context) -> Ranks:
+    """Returns this process and those that share the stage with it."""
+    return join(context.device) if context.crew.world > 1 else ALONE
+
+
+def shared_plan(context: Context, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Returns the kept plan; of several processes the lead measures and decides, the others are told."""
+    return context.crew.by_lead(lambda: kept_plan(context.work, make))
 
 
 def kept_plan(work: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -53,11 +93,6 @@ def kept_plan(work: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return plan
 
 
-def precision(device: str) -> Literal["fp32", "bf16"]:
-    """Returns the name of the number type that matrix products run best in here."""
-    return "bf16" if machine.has_fast_bf16(device) else "fp32"
-
-
 def time_update(
     model: Decoder, objective: Objective, optimizer: OptimizerConfig, config: TrainConfig, device: str
 ) -> Callable[[Batch], float]:
@@ -70,12 +105,18 @@ def time_update(
     machine.prepare_threads(config.threads)
     keep_freed_memory()
     dtype = DTYPES[config.precision]
-    forward = loss_function(model, objective, dtype, config.compile, device)
-    program = Accumulate(objective, forward, optimizer.build(model, dtype), config.micro_batch, config.clip)
+    joint = optimizer.build(model, dtype)
+    learner = parallelize(model, ParallelConfig(), ALONE, recompute=config.recompute)
+    forward = loss_function(learner, objective, dtype, config.compile, device)
+    scaler = Scaler() if config.precision == "fp16" else None
+    usual = Accumulate(objective, forward, joint, config.micro_batch, config.clip, scaler=scaler)
+    program: StepProgram = usual
+    if config.sharpness is not None:
+        program = SharpnessAware(usual.gradients, joint, config.sharpness, config.clip)
 
     def seconds(batch: Batch) -> float:
         start = time.perf_counter()
-        with repeatable(device):
+        with repeatable(device), products(config.precision):
             program.update({name: value.to(device) for name, value in batch.items()}, multiplier=1.0)
         if device.startswith("cuda"):
             torch.cuda.synchronize()
@@ -84,18 +125,60 @@ def time_update(
     return seconds
 
 
+def validation(
+    model: Decoder, objective: Objective, batches: Sequence[Batch], dtype: torch.dtype, device: str
+) -> Callable[[], dict[str, float]] | None:
+    """Returns a quick look at held-out data, or None where there is none.
+
+    The exact figure is the evaluation's; this one shows the course of the training, and whether the
+    model begins to learn its training text by heart.
+
+    Args:
+        model: looked at, not changed.
+        objective: whose loss is taken.
+        batches: held out.
+        dtype: of the matrix products.
+        device: where the model is.
+
+    Returns:
+        A function that gives `validation`, the loss per counted item (nats per token).
+    """
+    weight = sum(objective.weight(batch) for batch in batches)
+
+    @torch.no_grad()
+    def look() -> dict[str, float]:
+        total = 0.0
+        model.eval()
+        with autocast(dtype, device):
+            for batch in batches:
+                part = {name: value.to(device) for name, value in batch.items()}
+                total += float(objective.loss(model, part).sum)
+        reshard: Any = getattr(model, "reshard", None)
+        if reshard is not None:  # FSDP: only a backward pass would, and the weights may be saved now
+            reshard()
+        model.train()
+        return {"validation": total / weight}
+
+    return look if weight > 0 else None
+
+
 def write_model(
     context: Context, model: Decoder, tokenizer: Tokenizer, plan: dict[str, Any], log: list[dict[str, Any]]
 ) -> None:
     """Fills the artifact's folder: the model, its tokenizer, the plan and the log; and the metrics.
 
+    All processes of a crew call this; the lead writes.
+
     Args:
         context: of the stage.
-        model: as trained.
+        model: as trained, whole or cut over the ranks.
         tokenizer: of the model.
         plan: what was chosen before step 1.
         log: one mapping per step.
     """
+    model = whole(model)
+    if not context.crew.lead:
+        return
     special = {
         "bos_token_id": tokenizer.bos_id,
         "eos_token_id": tokenizer.special["<|im_end|>"],
@@ -116,6 +199,18 @@ def write_model(
         "loss": late(log, "loss"),
         "peak_memory": machine.peak_memory(),
     }
+    if context.crew.world > 1:
+        context.metrics["ranks"] = context.crew.world
+
+
+def whole(model: Decoder) -> Decoder:
+    """Returns the model with all of its weights in this process; every rank calls this."""
+    state = model.state_dict()
+    if not any(map(shards.is_spread, state.values())):
+        return model
+    gathered = Decoder(model.config)
+    gathered.load_state_dict({name: shards.whole(tensor) for name, tensor in state.items()})
+    return gathered
 
 
 def early(log: list[dict[str, Any]], name: str) -> float:
