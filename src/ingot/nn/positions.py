@@ -34,8 +34,10 @@ class Rotary(nn.Module):
         frequency = theta ** -(torch.arange(0, head_width, 2, dtype=torch.float32) / head_width)
         angle = torch.outer(torch.arange(context, dtype=torch.float32), frequency)  # [t, e/2]
         angle = torch.cat([angle, angle], dim=-1)  # [t, e]
-        self.register_buffer("cosine", angle.cos(), persistent=False)
-        self.register_buffer("sine", angle.sin(), persistent=False)
+        # By way of float64: in float32 the last bits of MKL's cosine depend on where the numbers lie in
+        # memory, and a run that went on in a new process had other losses than one that was never killed.
+        self.register_buffer("cosine", angle.double().cos().float(), persistent=False)
+        self.register_buffer("sine", angle.double().sin().float(), persistent=False)
 
     def _apply(self, function: Any, recurse: bool = True) -> Self:
         """Moves the tables to the model's device but leaves them in float32: bf16 angles are wrong ones."""
