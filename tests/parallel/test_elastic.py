@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
+import torch
 from spawn import Crew
 
 from ingot.data.stream import WindowStream
@@ -52,6 +53,31 @@ def train(ranks: Ranks, work: Path, until: int, data: str, micro: int | None) ->
     except Interrupted:
         return "interrupted"
     return "done"
+
+
+def train_and_look(ranks: Ranks, work: Path) -> list[float]:
+    """A training that is validated by a forward pass alone, as anybody would write it."""
+    tokens = np.random.default_rng(0).integers(0, tiny.VOCABULARY, 1000).astype(np.uint16)
+    stream = WindowStream(tokens, context=16, batch_size=GLOBAL_BATCH, seed=3)
+    model = tiny.model()
+    objective, held_out = CausalLM(), tiny.batch(99)
+
+    @torch.no_grad()
+    def look() -> dict[str, float]:
+        return {"validation": float(objective.loss(model, held_out).sum)}
+
+    config = TrainConfig.parse({"steps": 4, "checkpoint_every": 2, "parallel": {"data": "fsdp"}, "ema": 0.5})
+    optimizer = OptimizerConfig.parse(RATES).build(model)
+    trainer = Trainer(model, objective, stream, optimizer, config, work, validate=look, ranks=ranks)
+    return [line["validation"] for line in trainer.fit(Progress(), "training") if "validation" in line]
+
+
+def test_a_sharded_model_that_was_looked_at_can_be_saved(crew: Crew, tmp_path: Path) -> None:
+    """After a forward pass alone the weights of an FSDP model lie gathered, and its parts cannot be saved."""
+    alone = train_and_look(ALONE, tmp_path / "alone")
+    seen = crew.run(2, train_and_look, tmp_path / "shared")
+    assert seen == [pytest.approx(alone, abs=1e-4)] * 2 and len(alone) == 2
+    assert len(list((tmp_path / "shared" / "checkpoints").iterdir())) == 2
 
 
 def log(work: Path) -> list[dict[str, Any]]:

@@ -57,8 +57,11 @@ def gradients(made: nn.Module) -> dict[str, Tensor]:
 
 
 def textbook(tied: bool = False, step: int = 0) -> tuple[float, dict[str, Tensor]]:
-    """Mean loss over the trained targets of the whole batch and its gradient, one process, no parts."""
-    made, whole = model(tied), batch(step)
+    """Mean loss over the trained targets of the whole batch and its gradient: one process, no parts, float64.
+
+    In float32 the book would round as much as those that it judges.
+    """
+    made, whole = model(tied).double(), batch(step)
     loss = cross_entropy(made(whole["inputs"]).logits.flatten(0, 1), whole["targets"].flatten())
     loss.backward()
     return float(loss.detach()), gradients(made)

@@ -79,7 +79,6 @@ def test_numbers_are_finite_and_speed_is_worked_out(tmp_path: Path, run: Run) ->
     assert numbers[1] == {"loss": 3.0, "rate": 0.5, "tokens": 100, "seconds": 0.1, "accepted": 1.0}
     assert "loss" not in numbers[3] and numbers[3]["accepted"] == 0.0
     assert numbers[4]["tokens_per_second"] == pytest.approx(1000)
-    assert numbers[4]["mfu"] == pytest.approx(1000 * 100 / 1e6)
     assert one.ended == 0
 
 

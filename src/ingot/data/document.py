@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-KINDS = ("python", "markdown", "rst", "text")
+PROSE = ("text", "markdown", "rst", "html", "pdf", "docx", "epub", "web", "wiki", "mail", "table")
+"""Kinds of documents that people wrote for people; every other kind is a programming language."""
 
 
 @dataclass(frozen=True)
@@ -15,13 +16,17 @@ class Document:
         id: unique in its corpus: the source's path, and the line or row where it holds many texts.
         source: path of the file that it came from, relative to the corpus folder, with '/'.
         text: the text itself.
-        kind: one of "python", "markdown", "rst", "text".
+        kind: one of `PROSE`, or a programming language in lower case, such as "python".
+        licence: what its origin says of its use, an SPDX name where it can be told; None is unknown.
+        language: of prose, as two or three letters of ISO 639; None is not looked at.
     """
 
     id: str
     source: str
     text: str
     kind: str
+    licence: str | None = None
+    language: str | None = None
 
 
 @dataclass(frozen=True)
@@ -30,10 +35,26 @@ class Dropped:
 
     Args:
         path: its id.
-        reason: a short name to count by, such as "binary".
+        reason: the rule's name, to count by, such as "binary" or "gopher.mean_word_length".
         detail: what exactly was wrong.
+        value: what the rule measured, where it measures.
+        threshold: what it was held against.
+        text: what was dropped, where it could be read.
     """
 
     path: str
     reason: str
     detail: str
+    value: float | None = None
+    threshold: float | None = None
+    text: str = ""
+
+
+def is_code(kind: str) -> bool:
+    """Tells a programming language from prose.
+
+    Example:
+        >>> is_code("python"), is_code("markdown")
+        (True, False)
+    """
+    return kind not in PROSE

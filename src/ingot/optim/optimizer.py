@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor
 Group = dict[str, Any]
 
 
-class Optimizer(torch.optim.Optimizer):
+class Optimizer(torch.optim.Optimizer, ABC):
     """Base of the optimizers: each says what its state is before the first step, and what a step does.
 
     The learning rate of a group is `group["lr"]`, as everywhere in PyTorch. A parameter without a
@@ -25,10 +26,11 @@ class Optimizer(torch.optim.Optimizer):
     def __init__(self, parameters: Iterable[Any], defaults: Group) -> None:
         super().__init__(parameters, defaults)
 
+    @abstractmethod
     def fresh(self, parameter: Tensor) -> dict[str, Tensor]:
         """Returns the state of a parameter before its first step."""
-        raise NotImplementedError
 
+    @abstractmethod
     def update(self, parameters: list[Tensor], gradients: list[Tensor], group: Group) -> None:
         """Makes one step for parameters of one group; their state exists.
 
@@ -37,7 +39,6 @@ class Optimizer(torch.optim.Optimizer):
             gradients: of these parameters, in the same order.
             group: with its rate now, `lr`, and the other settings.
         """
-        raise NotImplementedError
 
     def prepare(self) -> None:
         """Makes the state of every parameter that has none: a sharded load needs tensors to fill."""

@@ -178,6 +178,19 @@ def accumulate(wrapped: nn.Module, last: bool) -> Iterator[None]:
         yield
 
 
+def reshard(wrapped: nn.Module) -> None:
+    """Has every rank hold its own part again after a forward pass that no backward pass followed.
+
+    Weights that lie gathered cannot be saved by part. A model that is not cut is left as it is.
+
+    Args:
+        wrapped: what `parallelize` returned.
+    """
+    sharded: Any = wrapped
+    if hasattr(wrapped, "reshard"):  # an FSDPModule
+        sharded.reshard()
+
+
 def total_norm(parameters: Iterable[Tensor]) -> Tensor:
     """Returns the norm of the whole gradient, over all ranks: the same plain scalar on each of them.
 
@@ -205,18 +218,22 @@ def total_norm(parameters: Iterable[Tensor]) -> Tensor:
     return torch.stack(squares).sum().sqrt().float()
 
 
-def clip(parameters: Iterable[Tensor], largest: float, norm: Tensor) -> None:
+def clip(parameters: Iterable[Tensor], largest: float, norm: Tensor) -> float:
     """Scales the gradients down to a norm, where theirs is larger.
 
     Args:
         parameters: whose `grad` is scaled in place.
         largest: norm to allow.
         norm: of the gradients now, from `total_norm`.
+
+    Returns:
+        What they were multiplied by.
     """
     gradients = [local(gradient) for gradient in _gradients(parameters)]
+    share = torch.clamp(largest / (norm + 1e-6), max=1.0)
     if gradients:
-        share = torch.clamp(largest / (norm + 1e-6), max=1.0)
         torch._foreach_mul_(gradients, share.to(gradients[0].device))
+    return float(share)
 
 
 def _gradients(parameters: Iterable[Tensor]) -> list[Tensor]:

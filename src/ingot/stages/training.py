@@ -23,7 +23,7 @@ from ingot.train.trainer import TrainConfig
 TRACKING = "tracking"
 """Folder of a run that trackers write to; it outlives the work folder."""
 
-INDIFFERENT = ("trackers", "watchdog", "recompute", "parallel")
+INDIFFERENT = ("trackers", "watchdog", "stop_hung", "recompute", "parallel")
 """Settings that do not decide what is trained: a run may go on with others than it began with."""
 
 _ANY_STEPS = 2**40
@@ -46,6 +46,7 @@ class TrainingConfig(Config):
         recompute: activation checkpointing, "full" or "selective": less memory for more time; or None.
         parallel: how several processes share the training (docs/parallel.md).
         watchdog: seconds without a sign of life after which all stacks are written out, or None.
+        stop_hung: whether a process that hangs then ends (exit code 75), for a scheduler to start it again.
         trackers: who is told besides `metrics.jsonl`: tensorboard, wandb, mlflow, trackio.
     """
 
@@ -61,6 +62,7 @@ class TrainingConfig(Config):
     recompute: Literal["full", "selective"] | None = None
     parallel: ParallelConfig = ParallelConfig()
     watchdog: float | None = Field(default=600.0, gt=0)
+    stop_hung: bool = False
     trackers: tuple[str, ...] = ()
 
     @field_validator("micro_batch", mode="before")

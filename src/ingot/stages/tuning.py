@@ -27,6 +27,7 @@ from ingot.parallel.ranks import ALONE, Ranks, join
 from ingot.pipeline import Context, LeftOut
 from ingot.record import file_hash
 from ingot.tokenizer.tokenizer import Tokenizer
+from ingot.train.log import as_text
 from ingot.train.precision import Scaler, autocast, products
 from ingot.train.repeatable import repeatable
 from ingot.train.sharpness import SharpnessAware
@@ -153,9 +154,6 @@ def validation(
             for batch in batches:
                 part = {name: value.to(device) for name, value in batch.items()}
                 total += float(objective.loss(model, part).sum)
-        reshard: Any = getattr(model, "reshard", None)
-        if reshard is not None:  # FSDP: only a backward pass would, and the weights may be saved now
-            reshard()
         model.train()
         return {"validation": total / weight}
 
@@ -187,7 +185,7 @@ def write_model(
     huggingface.save(context.folder, model, special=special)
     tokenizer.save(context.folder)
     (context.folder / PLAN).write_text(json.dumps(plan, indent=2) + "\n", encoding="utf-8")
-    lines = "".join(json.dumps(line) + "\n" for line in log)
+    lines = "".join(map(as_text, log))
     (context.folder / "metrics.jsonl").write_text(lines, encoding="utf-8")
     seconds = log[-1]["seconds"]
     context.metrics |= {

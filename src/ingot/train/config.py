@@ -37,6 +37,7 @@ class TrainConfig(Config):
         seed: of what a model draws at random.
         parallel: how several processes share the run.
         watchdog: seconds without a sign of life after which the stacks are written out, or None.
+        stop_hung: whether a process that hangs then ends (exit code 75), for a scheduler to start it again.
     """
 
     steps: int = Field(gt=0)
@@ -55,6 +56,7 @@ class TrainConfig(Config):
     seed: int = 0
     parallel: ParallelConfig = ParallelConfig()
     watchdog: float | None = Field(default=600.0, gt=0)
+    stop_hung: bool = False
 
     def check(self, batch_size: int | None, ranks: int, device: str, validated: bool) -> None:
         """Refuses what cannot work, before anything is computed.

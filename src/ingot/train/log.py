@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any, TextIO
@@ -28,7 +29,7 @@ class MetricsLog:
         """
         if self._file is None:
             self._file = open(self.path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
-        self._file.write(json.dumps(line) + "\n")
+        self._file.write(as_text(line))
 
     def flush(self) -> None:
         """Has the lines so far written to disk: a checkpoint must not outlive them."""
@@ -47,7 +48,7 @@ class MetricsLog:
         if self.path.exists():
             for text in self.path.read_text(encoding="utf-8").splitlines():
                 try:
-                    lines.append(json.loads(text))
+                    lines.append(_known(json.loads(text)))
                 except ValueError:
                     break
         return lines
@@ -56,9 +57,31 @@ class MetricsLog:
         """Drops the lines after `step`, which the run will write again, and returns them."""
         self.close()
         lines = self.read()
-        kept = [json.dumps(line) + "\n" for line in lines if line["step"] <= step]
+        kept = [as_text(line) for line in lines if line["step"] <= step]
         write_atomic(self.path, "".join(kept))
         return [line for line in lines if line["step"] > step]
+
+
+def as_text(line: dict[str, Any]) -> str:
+    """Returns a line as the file has it.
+
+    A number that is not finite is `null` there, since JSON knows no NaN, and what nobody knows is left out.
+
+    Example:
+        >>> as_text({"step": 1, "loss": float("nan"), "mfu": None})
+        '{"step": 1, "loss": null}\\n'
+    """
+    known = {name: value for name, value in line.items() if value is not None}
+    return json.dumps({name: None if _no_number(value) else value for name, value in known.items()}) + "\n"
+
+
+def _known(line: dict[str, Any]) -> dict[str, Any]:
+    """A line of the file as it was written."""
+    return {name: math.nan if value is None else value for name, value in line.items()}
+
+
+def _no_number(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def in_words(line: dict[str, Any]) -> str:

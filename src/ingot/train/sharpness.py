@@ -21,9 +21,8 @@ from ingot.errors import ConfigError
 from ingot.objectives.objective import Batch
 from ingot.optim.joint import Joint
 from ingot.optim.shards import all_local
-from ingot.parallel.apply import clip
 from ingot.train.guard import Guard, GuardConfig
-from ingot.train.step import Computed, Gradients, Update, judge, moving
+from ingot.train.step import Computed, Gradients, Update, clipped, judge, moving
 
 
 class SharpnessAware:
@@ -82,10 +81,9 @@ class SharpnessAware:
             self.optimizer.zero_grad()
             _put_back(self._buffers, before)
             return update
-        if self.clip is not None and there.norm > self.clip:
-            clip(self.gradients.parameters, self.clip, torch.tensor(there.norm))
+        applied = clipped(self.gradients.parameters, self.clip, there.norm)
         self.optimizer.step(multiplier, momentum)
-        return update
+        return update._replace(clipped_norm=applied)
 
     @torch.no_grad()
     def _nearby(self, batch: Batch, norm: float) -> Computed:

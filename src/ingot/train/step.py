@@ -45,6 +45,7 @@ class Update(NamedTuple):
     gradient_norm: float  # before clipping
     weight: float  # what was counted
     refused: str | None = None  # why the weights were left alone, where they were
+    clipped_norm: float | None = None  # of the gradient that was applied; None where none was
 
     @property
     def accepted(self) -> bool:
@@ -239,10 +240,16 @@ class Accumulate:
             if before:
                 torch._foreach_copy_(self._buffers, before)
             return Update(loss, metrics, norm, weight, refused)
-        if self.clip is not None and norm > self.clip:
-            clip(self.gradients.parameters, self.clip, torch.tensor(norm))
+        applied = clipped(self.gradients.parameters, self.clip, norm)
         self.optimizer.step(multiplier, momentum)
-        return Update(loss, metrics, norm, weight)
+        return Update(loss, metrics, norm, weight, clipped_norm=applied)
+
+
+def clipped(parameters: Sequence[Tensor], largest: float | None, norm: float) -> float:
+    """Scales a gradient of a known norm down to the largest one allowed, and returns its norm then."""
+    if largest is None or norm <= largest:
+        return norm
+    return norm * clip(parameters, largest, torch.tensor(norm))
 
 
 def moving(model: nn.Module) -> list[Tensor]:

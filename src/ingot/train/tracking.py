@@ -21,7 +21,6 @@ from ingot.artifact import code
 from ingot.atomic import write_atomic
 from ingot.errors import ResourceError
 from ingot.train.hooks import Hook, Run
-from ingot.train.peaks import utilisation
 
 IDENTITY = "tracked.json"
 """In the work folder: by which name trackers know this run, so that a resumed run goes on under it."""
@@ -52,7 +51,6 @@ class Tracker(Hook):
         self._waiting: list[tuple[int, dict[str, float]]] = []
         self._flushed = 0.0
         self._before: Mapping[str, Any] = {}
-        self._run: Run | None = None
         if importlib.util.find_spec(self.library) is None:
             raise ResourceError(
                 f"the package '{self.library}' is not installed",
@@ -70,7 +68,7 @@ class Tracker(Hook):
         """Ends the tracker's run: 0 is done, 130 and 143 interrupted, any other an error."""
 
     def start(self, run: Run, step: int) -> None:
-        self._run, self._flushed = run, time.monotonic()
+        self._flushed = time.monotonic()
         self._try(self._start, run, step)
 
     def step(self, line: dict[str, Any]) -> str | None:
@@ -109,9 +107,6 @@ class Tracker(Hook):
         seconds = line.get("seconds", 0.0) - self._before.get("seconds", 0.0)
         if self._before and seconds > 0:
             found["tokens_per_second"] = (line["tokens"] - self._before["tokens"]) / seconds
-            run = self._run
-            mfu = run and utilisation(found["tokens_per_second"], run.flops_per_token, run.peak_flops)
-            found |= {"mfu": mfu} if mfu is not None else {}
         self._before = line
         return found
 

@@ -27,7 +27,7 @@ from ingot.data.stream import Part, Stream
 from ingot.errors import IngotError
 from ingot.objectives.objective import Objective
 from ingot.optim.joint import Joint
-from ingot.parallel.apply import ParallelConfig, parallelize
+from ingot.parallel.apply import ParallelConfig, parallelize, reshard
 from ingot.parallel.ranks import ALONE, Ranks
 from ingot.progress import Progress
 from ingot.train.average import Average
@@ -37,7 +37,7 @@ from ingot.train.guard import Guard
 from ingot.train.hooks import Hook, Run
 from ingot.train.log import MetricsLog, in_words
 from ingot.train.patience import Patience
-from ingot.train.peaks import peak_flops
+from ingot.train.peaks import peak_flops, utilisation
 from ingot.train.precision import DTYPES, Scaler, products
 from ingot.train.preemption import Interrupted, preemption
 from ingot.train.prefetch import Prefetch, Prepared
@@ -67,7 +67,7 @@ class Trainer:
         hooks: look on, on the lead rank; may ask for the end.
         ranks: this process and those that it trains with.
         parallel: how they share the run; None is the configuration's.
-        flops_per_token: of training, for trackers.
+        flops_per_token: of training, forward and backward, for the MFU.
 
     Raises:
         ConfigError: choices that do not fit one another.
@@ -103,19 +103,19 @@ class Trainer:
         self.hooks = hooks if ranks.lead else ()
         self.ranks = ranks
         self.flops_per_token = flops_per_token
+        self.peak: float | None = None
         work.mkdir(parents=True, exist_ok=True)
         self.parallel = parallelize(model, parallel or config.parallel, ranks, recompute=config.recompute)
         if ranks.world > 1:
             optimizer.follow(model)
-        fingerprint = getattr(stream, "fingerprint", None)
-        run = {"data": fingerprint, "steps": config.steps, "seed": config.seed}
+        run = {"data": getattr(stream, "fingerprint", None), "steps": config.steps, "seed": config.seed}
         self.checkpoints = Checkpoints(work / "checkpoints", ranks, run)
         self.log = MetricsLog(work / "metrics.jsonl")
         average = None if config.ema is None else Average(model, config.ema)
         patience = config.patience and Patience(config.patience, open_store(work / "best", ranks))
         self.state = TrainState(model, optimizer, Guard(config.guard), average, patience or None)
         self.prefetch = Prefetch(stream, Part(ranks.rank, ranks.world), device.startswith("cuda"))
-        self.watchdog = Watchdog(work, ranks.rank, config.watchdog or 600.0)
+        self.watchdog = Watchdog(work, ranks.rank, config.watchdog or 600.0, config.stop_hung)
         self.program = self._program()
         self._remarks: dict[str, Any] = {}  # for the next line of the log
 
@@ -193,15 +193,18 @@ class Trainer:
         self._seed()
         update = self.program.update(data.batch, multiplier, momentum)
         self._count(update, data)
-        state.seconds += time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        state.seconds += seconds
         line = {
             "step": state.step,
             "loss": update.loss,
             "rate": multiplier,
             "gradient_norm": update.gradient_norm,
+            "clipped_norm": update.clipped_norm,
             "tokens": int(state.weight),
             "seconds": round(state.seconds, 3),
             "data_seconds": round(waited, 6),
+            "mfu": utilisation(update.weight / seconds, self.flops_per_token, self.peak),
             "samples": state.samples,
             "accepted": update.accepted,
             **update.metrics,
@@ -238,6 +241,7 @@ class Trainer:
         self.watchdog.phase("validate")
         with nullcontext() if state.average is None else state.average.swap():
             numbers: dict[str, float] = self.ranks.share(dict(validate()))
+            reshard(self.parallel)
             if state.patience is not None and numbers:
                 state.patience.look(state.step, next(iter(numbers.values())), state.weights())
                 state.stopped = state.patience.lost()
@@ -310,12 +314,10 @@ class Trainer:
         config, state = self.config, self.state
         if config.watchdog is not None:
             self.watchdog.start()
-        if not self.hooks:
-            return
         peak = None if self.flops_per_token is None else peak_flops(self.device, config.precision)
-        peak = None if peak is None else peak * self.ranks.world
+        self.peak = None if peak is None else peak * self.ranks.world
         parameters = sum(p.numel() for p in state.model.parameters())
-        run = Run(self.work, config.steps, config.plain(), parameters, self.flops_per_token, peak, what)
+        run = Run(self.work, config.steps, config.plain(), parameters, self.flops_per_token, self.peak, what)
         for hook in self.hooks:
             hook.start(run, state.step)
 
