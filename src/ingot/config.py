@@ -6,6 +6,7 @@ fail and name the key, the value and what was expected.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, get_args
@@ -52,6 +53,10 @@ def _explain(cls: type[BaseModel], error: ValidationError, where: object) -> Con
         return ConfigError(f"unknown key '{path[-1]}'", where=prefix, fix=did_you_mean(path[-1], known))
     if first["type"] == "missing":
         return ConfigError(f"'{path[-1]}' is missing", where=prefix, fix="give it a value")
+    if first["type"] == "literal_error":
+        expected = first["ctx"]["expected"]
+        fix = did_you_mean(str(first["input"]), re.findall("'(.*?)'", expected))
+        return ConfigError(f"{first['input']!r} is not {expected}", where=prefix, fix=fix)
     message = first["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     return ConfigError(f"{first['input']!r} cannot be used: {message}", where=prefix)

@@ -20,25 +20,6 @@ HEAVY = ("torch", "transformers", "pyarrow", "matplotlib", "tokenizers", "fastap
 VERBS = tuple(cli.VERBS)
 
 
-class Outcome:
-    def __init__(self, status: object, out: str, err: str) -> None:
-        self.status, self.out, self.err = status, out, err
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    """Calls the command line in this process."""
-    monkeypatch.setattr(signal, "signal", lambda *arguments: None)
-
-    def call(*arguments: object) -> Outcome:
-        with pytest.raises(SystemExit) as ended:
-            cli.main([str(one) for one in arguments])
-        captured = capfd.readouterr()
-        return Outcome(ended.value.code, captured.out, captured.err)
-
-    return call
-
-
 def test_the_command_line_imports_nothing_heavy() -> None:
     program = f"import sys, ingot.cli; print([name for name in {HEAVY} if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

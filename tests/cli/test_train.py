@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ingot import cli, recipes
+from ingot import recipes
 from ingot.artifact import verify
 from ingot.progress import Progress
 from ingot.stages import pretrain
@@ -38,25 +38,6 @@ def known_speed(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(pretrain, "offer", offer)
     monkeypatch.setattr(pretrain.Trial, "seconds_per_step", lambda self, compiled: Speed(compiled, 0.05))
-
-
-class Outcome:
-    def __init__(self, status: object, out: str, err: str) -> None:
-        self.status, self.out, self.err = status, out, err
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    """Calls the command line in this process."""
-    monkeypatch.setattr(signal, "signal", lambda *arguments: None)
-
-    def call(*arguments: object) -> Outcome:
-        with pytest.raises(SystemExit) as ended:
-            cli.main([str(one) for one in arguments])
-        captured = capfd.readouterr()
-        return Outcome(ended.value.code, captured.out, captured.err)
-
-    return call
 
 
 @pytest.fixture

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 import torch
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from ingot.config import Config
-from ingot.errors import ConfigError, did_you_mean
+from ingot.errors import ConfigError
 from ingot.optim.adafactor import Adafactor
 from ingot.optim.adam import Adam
 from ingot.optim.groups import Assignment, GroupConfig, Role, assign
@@ -74,13 +74,6 @@ class OptimizerConfig(Config):
     weight_decay: float = Field(default=0.0, ge=0)
     groups: tuple[GroupConfig, ...] = ()
     layer_decay: float | None = Field(default=None, gt=0, le=1)
-
-    @field_validator("name", mode="before")
-    @classmethod
-    def _known(cls, name: Any) -> Any:
-        if name not in get_args(Name):
-            raise ValueError(f"no optimizer has this name; {did_you_mean(str(name), get_args(Name))}")
-        return name
 
     @model_validator(mode="after")
     def _rate_has_an_owner(self) -> Self:

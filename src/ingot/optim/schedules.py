@@ -10,12 +10,12 @@ Nothing is remembered between steps, so a run can go on anywhere.
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, Self, get_args
+from typing import Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from ingot.config import Config
-from ingot.errors import ConfigError, did_you_mean
+from ingot.errors import ConfigError
 from ingot.optim.shapes import Shape, between, fall, restarted
 
 Kind = Literal[
@@ -67,13 +67,6 @@ class ScheduleConfig(Config):
     warmup_steps: int | None = Field(default=None, ge=0)
     decay_steps: int | None = Field(default=None, ge=0)
     period_steps: int | None = Field(default=None, gt=0)
-
-    @field_validator("kind", mode="before")
-    @classmethod
-    def _known(cls, kind: Any) -> Any:
-        if kind not in get_args(Kind):
-            raise ValueError(f"no schedule has this name; {did_you_mean(str(kind), get_args(Kind))}")
-        return kind
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
