@@ -41,13 +41,14 @@ def read(folder: Path) -> list[dict[str, Any]]:
     Raises:
         UnusableResult: no results, a file that is no result, or one of a smoke run.
     """
-    found = [_read(path) for path in sorted(folder.glob("*.json"))]
+    found = [read_one(path) for path in sorted(folder.glob("*.json"))]
     if not found:
         raise UnusableResult(f"{folder}: no results; make bench makes them")
     return found
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_one(path: Path) -> dict[str, Any]:
+    """Reads one result; see `read`."""
     try:
         result: Any = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
