@@ -14,6 +14,7 @@ from ingot.optim.joint import OptimizerConfig
 from ingot.optim.schedules import ScheduleConfig
 from ingot.parallel.apply import ParallelConfig
 from ingot.pipeline import Context, Outlook
+from ingot.report.live import LivePage
 from ingot.train.guard import GuardConfig
 from ingot.train.hooks import Hook
 from ingot.train.precision import Name
@@ -22,6 +23,9 @@ from ingot.train.trainer import TrainConfig
 
 TRACKING = "tracking"
 """Folder of a run that trackers write to; it outlives the work folder."""
+
+PAGE = "page"
+"""The tracker that draws the run as a page while it goes."""
 
 INDIFFERENT = ("trackers", "watchdog", "stop_hung", "recompute", "parallel")
 """Settings that do not decide what is trained: a run may go on with others than it began with."""
@@ -47,7 +51,8 @@ class TrainingConfig(Config):
         parallel: how several processes share the training (docs/parallel.md).
         watchdog: seconds without a sign of life after which all stacks are written out, or None.
         stop_hung: whether a process that hangs then ends (exit code 75), for a scheduler to start it again.
-        trackers: who is told besides `metrics.jsonl`: tensorboard, wandb, mlflow, trackio.
+        trackers: who is told besides `metrics.jsonl`: page (live, tracking/*.html), tensorboard,
+            wandb, mlflow, trackio.
     """
 
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -77,8 +82,8 @@ class TrainingConfig(Config):
     def _known_trackers(cls, names: Any) -> Any:
         listed = [names] if isinstance(names, str) else names
         for name in listed or ():
-            if name not in TRACKERS:
-                raise ValueError(f"no tracker has this name; {did_you_mean(str(name), TRACKERS)}")
+            if name not in (PAGE, *TRACKERS):
+                raise ValueError(f"no tracker has this name; {did_you_mean(str(name), (PAGE, *TRACKERS))}")
         return () if listed is None else listed
 
     def train_config(self, device: str, seed: int, **planned: Any) -> TrainConfig:
@@ -106,7 +111,8 @@ class TrainingConfig(Config):
 
     def hooks(self, context: Context) -> list[Hook]:
         """Returns the trackers, writing to the run folder."""
-        return [tracker(name, context.folder.parent / TRACKING) for name in self.trackers]
+        folder = context.folder.parent / TRACKING
+        return [LivePage(folder) if name == PAGE else tracker(name, folder) for name in self.trackers]
 
     def check(self, stage: str, batch_size: int, outlook: Outlook, validated: bool = True) -> None:
         """Refuses what cannot work, before anything is computed.
@@ -131,7 +137,7 @@ class TrainingConfig(Config):
         except ConfigError as error:
             key = (error.where or "").removeprefix("train.")
             raise ConfigError(error.what, where=f"{stage}.{key}", fix=error.fix) from None
-        for name in self.trackers:
+        for name in set(self.trackers) - {PAGE}:
             tracker(name, Path(TRACKING))
 
 
