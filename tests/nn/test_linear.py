@@ -12,6 +12,7 @@ from functorch.compile import make_boxed_func
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch._dynamo.backends.common import aot_autograd
 
 from ingot.nn import linear
 from ingot.nn.kernels import weight_gradient as kernel
@@ -151,7 +152,7 @@ def test_compiled_graph_shows_the_products() -> None:
         return make_boxed_func(graph.forward)
 
     layer = Linear(32, 64, bias=False)
-    aot = torch._dynamo.backends.common.aot_autograd(fw_compiler=look)
+    aot = aot_autograd(fw_compiler=look)
     compiled = torch.compile(layer, backend=aot, fullgraph=True)
     learned(compiled, torch.randn(20, 32), torch.randn(20, 64))
     assert sum("mm" in name for name in seen) == (2 if kernel.ready() else 3)
