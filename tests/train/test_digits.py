@@ -96,3 +96,30 @@ def test_two_runs_are_the_same_to_the_bit(digits: tuple[Pictures, Tensor, Tensor
     one, two = ([(line["loss"], line["samples"], line.get("error")) for line in log] for log in logs)
     assert one == two
     assert logs[0][-1]["error"] <= 0.03
+
+
+def test_batch_norm_and_dropout_train_and_judge_as_in_a_bare_loop(
+    digits: tuple[Pictures, Tensor, Tensor], tmp_path: Path
+) -> None:
+    """Running statistics are buffers: the trainer must keep, move and save them as PyTorch's own loop does."""
+
+    def layered() -> nn.Module:
+        torch.manual_seed(0)
+        layers = [nn.Flatten(), nn.Linear(64, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.0)]
+        return nn.Sequential(*layers, nn.Linear(32, 10))
+
+    stream, pictures, _ = digits
+    ours, book = layered(), layered()
+    config = TrainConfig.parse({"steps": 30, "clip": None, "schedule": {"kind": "constant", "warmup": 0}})
+    optimizer = OptimizerConfig.parse({"name": "sgd", "rate": 0.1, "momentum": 0.9}).build(ours)
+    Trainer(ours, Classify(), stream, optimizer, config, tmp_path).fit(Progress(), "looking at digits")
+    stepping = torch.optim.SGD(book.parameters(), lr=0.1, momentum=0.9, nesterov=True)
+    for step in range(30):
+        batch = stream.batch(step)
+        stepping.zero_grad()
+        nn.functional.cross_entropy(book(batch["pictures"]), batch["labels"]).backward()
+        stepping.step()
+    for name, tensor in book.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[name], tensor, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ours.eval()(pictures), book.eval()(pictures), rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(ours.train()(pictures), book.eval()(pictures), atol=1e-2)
