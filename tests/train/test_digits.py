@@ -139,7 +139,7 @@ def test_one_cycle_gets_there_in_half_the_epochs(tmp_path: Path) -> None:
     """Super-convergence (Smith and Topin 2018, arXiv 1708.07120), means of five seeds.
 
     0.05 is the best constant rate of 0.02, 0.05 and 0.1: where this was written it came to 0.985 in 25,
-    the others not in 30 epochs, one cycle in 12. What is asserted leaves room for the rounding of other processors.
+    the others not in 30 epochs, one cycle in 12. What is asserted leaves room for other rounding.
     """
 
     def accuracies(name: str, epochs: int, rate: float, schedule: dict[str, Any]) -> list[float]:
