@@ -12,7 +12,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingot.data.corpus import Document, Dropped, Input, read_counts, read_documents, read_ledger, write_corpus
+from ingot.data import corpus as corpus_files
+from ingot.data.corpus import (
+    Document,
+    Dropped,
+    Input,
+    document_at,
+    document_shards,
+    iterate_documents,
+    read_counts,
+    read_documents,
+    read_ledger,
+    write_corpus,
+)
 from ingot.data.holdout import LARGEST_SHARE, Split, hold_out, sample
 from ingot.data.shards import Tokens, write_shards
 from ingot.errors import ArtifactError
@@ -97,48 +109,86 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 def split() -> Split:
     texts = ["def f():\n    return '日本 👍'\n", "", "e\u0301\0\u2028", "x" * 3000]
     train = [Document(f"a{i}", "a", text, "python") for i, text in enumerate(texts * 800)]
-    return Split(train, [Document("b", "dir/b.md", "# Held out\n", "markdown")])
+    return Split(train, [Document("b", "dir/b.md", "# Held out\n", "markdown", "MIT", "en")])
 
 
 def test_documents_come_back(tmp_path: Path, split: Split) -> None:
-    ledger = [Dropped("c.txt", "binary", "NUL byte at 2"), Dropped("d\ud800.txt", "empty", "é")]
-    inputs = [Input("/somewhere/a", hashlib.sha256(b"a").hexdigest(), 1)]
+    ledger = [
+        Dropped("c.txt", "binary", "NUL byte at 2"),
+        Dropped("d\ud800.txt", "empty", "é"),
+        Dropped("e.txt", "gopher.words", "few", 3.0, 50.0, "three words 日本"),
+    ]
+    inputs = [Input("/somewhere/a", hashlib.sha256(b"a").hexdigest(), 1, "a")]
     counts = write_corpus(tmp_path, split, inputs, ledger, {".png": 2})
     assert read_documents(tmp_path, "train") == split.train
     assert read_documents(tmp_path, "heldout") == split.heldout
-    assert read_ledger(tmp_path) == ledger
+    written_out = dataclasses.replace(ledger[1], path="d\\ud800.txt")  # no file can hold half a character
+    assert read_ledger(tmp_path) == [ledger[0], written_out, ledger[2]]
     assert read_counts(tmp_path) == counts
     assert counts["documents"] == {"train": 3200, "heldout": 1}
     assert counts["bytes"]["train"] == sum(len(d.text.encode()) for d in split.train)
-    assert counts["dropped"] == {"binary": 1, "empty": 1}
+    assert counts["dropped"] == {"binary": 1, "empty": 1, "gopher.words": 1}
     assert counts["kinds"] == {"python": 3200, "markdown": 1}
+    assert counts["licences"] == {"unknown": 3200, "MIT": 1}
+    assert counts["languages"] == {"unknown": 3200, "en": 1}
+    rule = {"documents": 1, "bytes": len("three words 日本".encode()), "threshold": 50.0}
+    assert counts["rules"]["gopher.words"] == rule
     lines = (tmp_path / "inputs.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == [dataclasses.asdict(one) for one in inputs]
-    assert {path.name for path in tmp_path.iterdir()} == {
-        "documents.parquet",
+    files = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert files == {
+        "documents/train-00000.parquet",
+        "documents/heldout-00000.parquet",
+        "ledger/00000.parquet",
         "inputs.jsonl",
-        "ledger.jsonl",
         "counts.json",
     }
+
+
+def test_a_large_side_is_several_shards(
+    tmp_path: Path, split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corpus_files, "SHARD", 500_000)
+    write_corpus(tmp_path, split, [], [], {})
+    shards = document_shards(tmp_path, "train")
+    assert len(shards) == 5  # of 2.4 MB of text
+    assert [path.name for path in shards] == [f"train-0000{index}.parquet" for index in range(5)]
+    assert list(iterate_documents(tmp_path, "train")) == split.train
+    for index in (0, 1, 1499, 3199):
+        assert document_at(tmp_path, "train", index).document == split.train[index]
+    for index in (-1, 3200):
+        with pytest.raises(ArtifactError, match=f"no train document {index:,}"):
+            document_at(tmp_path, "train", index)
 
 
 def test_the_same_corpus_is_the_same_bytes(tmp_path: Path, split: Split) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         write_corpus(tmp_path / name, split, [], [], {})
-    for path in (tmp_path / "one").iterdir():
-        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+    for path in (tmp_path / "one").rglob("*"):
+        if path.is_file():
+            other = tmp_path / "two" / path.relative_to(tmp_path / "one")
+            assert path.read_bytes() == other.read_bytes()
+
+
+def test_a_side_without_documents_is_empty_not_missing(tmp_path: Path) -> None:
+    write_corpus(tmp_path, Split([Document("a", "a", "x", "text")], []), [], [], {})
+    assert read_documents(tmp_path, "heldout") == []
 
 
 def test_a_damaged_corpus_is_named(tmp_path: Path, split: Split) -> None:
     with pytest.raises(ArtifactError, match="no such file"):
         read_documents(tmp_path, "train")
     write_corpus(tmp_path, split, [], [], {})
-    path = tmp_path / "documents.parquet"
-    path.write_bytes(path.read_bytes()[:-100])
+    path = tmp_path / "documents" / "train-00000.parquet"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-100])
     with pytest.raises(ArtifactError, match="damaged") as caught:
         read_documents(tmp_path, "train")
-    assert "documents.parquet" in str(caught.value)
+    assert "train-00000.parquet" in str(caught.value)
+    path.write_bytes(whole[:4] + b"\0" * 2000 + whole[2004:])  # the index at its end is whole
+    with pytest.raises(ArtifactError, match="damaged"):
+        read_documents(tmp_path, "train")
 
 
 def test_shards_hold_every_document_after_a_bos(tmp_path: Path, split: Split) -> None:

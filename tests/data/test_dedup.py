@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingot.data import dedup
 from ingot.data.clean import clean, objection
-from ingot.data.dedup import Duplicate, exact_duplicates, jaccard, near_duplicates, shingles
+from ingot.data.dedup import Duplicate, exact_duplicates, jaccard, near, near_duplicates, shingles, text_hash
+from ingot.data.dedup.minhash import permutations, rows_per_band, smallest
 
 
 @given(st.text() | st.text("\r\n\0\ufeff\ud800a"))
@@ -100,15 +100,21 @@ def test_texts_without_words_are_no_duplicates() -> None:
 
 def test_hash_collisions_lose_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
     """Even if every signature were the same, only true duplicates go."""
-    monkeypatch.setattr(dedup, "_signature", lambda *_: np.zeros(dedup.PERMUTATIONS, dtype=np.uint64))
+    monkeypatch.setattr(near, "smallest", lambda *_: np.zeros((1, near.PERMUTATIONS), dtype=np.uint64))
     texts = planted(1)
     assert [one.index for one in near_duplicates(texts, 0.8)] == brute_force(texts, 0.8)
 
 
 @pytest.mark.parametrize("threshold", [0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.99])
 def test_bands_miss_few_pairs_at_the_threshold(threshold: float) -> None:
-    rows = dedup._rows_per_band(threshold)
-    assert (1 - threshold**rows) ** (dedup.PERMUTATIONS // rows) <= dedup.MISSED
+    rows = rows_per_band(threshold, near.PERMUTATIONS, near.MISSED)
+    assert (1 - threshold**rows) ** (near.PERMUTATIONS // rows) <= near.MISSED
+    longer = rows + 1
+    assert (1 - threshold**longer) ** (near.PERMUTATIONS // longer) > near.MISSED
+
+
+def signature(text: str, seed: int) -> np.ndarray:
+    return smallest(shingles(text), np.zeros(1, np.int64), *permutations(near.PERMUTATIONS, seed))[0]
 
 
 def test_signatures_estimate_jaccard() -> None:
@@ -116,9 +122,9 @@ def test_signatures_estimate_jaccard() -> None:
     a, b = (" ".join(f"w{i}" for i in span) for span in (range(1000), range(300, 1300)))
     shares = []
     for seed in range(20):
-        first, second = (dedup._signature(shingles(text), *dedup._permutations(seed)) for text in (a, b))
+        first, second = signature(a, seed), signature(b, seed)
         shares.append(float((first == second).mean()))
-    deviation = (0.54 * 0.46 / (20 * dedup.PERMUTATIONS)) ** 0.5
+    deviation = (0.54 * 0.46 / (20 * near.PERMUTATIONS)) ** 0.5
     assert abs(sum(shares) / 20 - true_jaccard(a, b)) < 4 * deviation
 
 
@@ -129,5 +135,18 @@ def test_exact_duplicates_point_at_the_first(texts: list[str]) -> None:
 
 
 def test_results_do_not_depend_on_the_hash_of_the_process() -> None:
-    signature = dedup._signature(shingles("the quick brown fox jumps over it"), *dedup._permutations(0))
-    assert signature[:2].tolist() == [10349992082675162062, 7032145214691213955]
+    assert signature("the quick brown fox jumps over it", 0)[:2].tolist() == [
+        10349992082675162062,
+        7032145214691213955,
+    ]
+
+
+@given(st.lists(st.text(max_size=3), max_size=30))
+def test_texts_have_the_same_hash_only_if_they_are_the_same(texts: list[str]) -> None:
+    assert len({text_hash(text) for text in texts}) == len(set(texts))
+    assert all(len(text_hash(text)) == 16 for text in texts)
+
+
+def test_half_characters_have_a_hash() -> None:
+    assert text_hash("\ud800") != text_hash("\udc00")
+    assert exact_duplicates(["\ud800", "\ud800"]) == [Duplicate(1, 0, 1.0)]

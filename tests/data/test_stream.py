@@ -177,3 +177,28 @@ def test_salted_epochs_cover_each_token_once() -> None:
 def test_the_unsalted_order_is_that_of_earlier_versions() -> None:
     stream = WindowStream(np.arange(5_000, dtype=np.uint16), 64, 4, 1)
     assert stream.sample_ids(0).tolist() == [73, 7, 66, 49]
+
+
+def test_samples_by_number_are_those_of_the_batches() -> None:
+    stream = WindowStream(np.arange(5_000, dtype=np.uint16), 64, 12, 1)
+    for step, salt in ((0, 0), (3, 0), (40, 2)):
+        taken = stream.take(np.arange(12 * step, 12 * step + 12), salt)
+        for name, value in stream.batch(step, salt).items():
+            assert torch.equal(taken[name], value)
+
+
+def test_a_window_says_which_documents_it_is_of() -> None:
+    tokens = np.arange(5_000, dtype=np.uint16)
+    offsets = np.array([0, 7, 7, 900, 901, 3_000, 5_000], dtype=np.int64)
+    stream = WindowStream(tokens, 64, 12, 1, offsets)
+    assert stream.fingerprint == WindowStream(tokens, 64, 12, 1).fingerprint
+    for step in range(0, 60, 7):
+        batch = stream.batch(step, salt=1)
+        for row, sample_id in enumerate(batch["sample_ids"].tolist()):
+            places = [int(batch["inputs"][row, 0]), *batch["targets"][row].tolist()]
+            inside = np.searchsorted(offsets, places, side="right") - 1
+            found = stream.documents_of(sample_id, salt=1)
+            assert found[0] == inside[0] and found[-1] == inside[-1]
+            assert set(inside.tolist()) <= set(found)
+    with pytest.raises(DataError, match="nobody said where documents begin"):
+        WindowStream(tokens, 64, 12, 1).documents_of(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import pkgutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingot.errors import RequestError
+import ingot.tokenizer
+from ingot.errors import ArtifactError, RequestError
 from ingot.tokenizer import Tokenizer
 from ingot.tokenizer.chat import encode_chat, render
 from ingot.tokenizer.tokenizer import SPECIALS
@@ -103,9 +105,16 @@ def test_an_empty_conversation_is_refused(tokenizer: Tokenizer) -> None:
         encode_chat(tokenizer, [])
 
 
-@pytest.mark.parametrize("name", ["split", "bytes", "bpe", "tokenizer", "chat", "measure"])
+def test_a_tokenizer_without_chat_tokens_says_so(tmp_path: Path) -> None:
+    from ingot.tokenizer.training import TokenizerConfig
+
+    config = TokenizerConfig(specials=("<|endoftext|>",), workers=1)
+    plain = Tokenizer.train(["some text " * 9], 300, config=config)
+    with pytest.raises(ArtifactError, match="no token for 'start'"):
+        encode_chat(plain, [{"role": "user", "content": "hello"}])
+
+
+@pytest.mark.parametrize("name", [module.name for module in pkgutil.iter_modules(ingot.tokenizer.__path__)])
 def test_the_examples_in_the_documentation_are_true(name: str) -> None:
     module = importlib.import_module(f"ingot.tokenizer.{name}")
-    result = doctest.testmod(module)
-    assert result.attempted > 0
-    assert result.failed == 0
+    assert doctest.testmod(module, extraglobs={"Tokenizer": Tokenizer}).failed == 0

@@ -17,19 +17,24 @@ from ingot.cli import (
     bench,
     chat,
     compare,
+    data,
     demo,
     doctor,
     evaluate,
+    export,
     generate,
+    hub,
+    model,
     plan,
     quantize,
     run,
     serve,
+    tokenizer,
     train,
 )
 from ingot.errors import IngotError, from_system
 
-RESUMABLE = ("demo", "run", "train")
+RESUMABLE = (["demo"], ["run"], ["train"], ["data", "prepare"])
 MISTAKE, INTERRUPTED, TERMINATED = 2, 130, 143
 
 app = typer.Typer(
@@ -47,11 +52,17 @@ VERBS: dict[str, Any] = {
     "run": run.run,
     "plan": plan.plan,
     "train": train.train,
+    "data": data.app,
+    "tokenizer": tokenizer.app,
     "evaluate": evaluate.evaluate,
     "chat": chat.chat,
     "generate": generate.generate,
+    "model": model.app,
     "serve": serve.serve,
     "quantize": quantize.quantize,
+    "export": export.export,
+    "push": hub.push,
+    "pull": hub.pull,
     "doctor": doctor.doctor,
     "compare": compare.compare,
     "bench": bench.app,
@@ -95,7 +106,7 @@ def _ending(error: BaseException, words: Sequence[str], debug: bool) -> int:
 
     Of several ranks the lead speaks for all; another one says only what is its own trouble.
     """
-    goes_on = "; the same command goes on from here" if words[0] in RESUMABLE else ""
+    goes_on = "; the same command goes on from here" if _resumable(words) else ""
     rank = os.environ.get("RANK", "0")
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         _say(f"interrupted{goes_on}", rank)
@@ -123,6 +134,10 @@ def _ending(error: BaseException, words: Sequence[str], debug: bool) -> int:
     if getattr(mistake, "of_lead", False):  # another rank's trouble, which that rank tells
         return mistake.exit_code
     return _refuse(str(mistake), mistake.exit_code, "" if rank == "0" else f"rank {rank}: ")
+
+
+def _resumable(words: Sequence[str]) -> bool:
+    return any(words[: len(verb)] == verb for verb in RESUMABLE)
 
 
 def _say(text: str, rank: str) -> None:

@@ -27,7 +27,7 @@ LONGEST_PROMPT = 240
 LONGEST_SECTION = 1000
 """Characters of a section that an answer holds, in whole paragraphs."""
 
-_SHORTEST_SECTION = 80
+SHORTEST_SECTION = 80
 _FENCE = "```"
 _VERBS = """
 accept add adjust allow append apply ask assert attach bind build calculate call cancel change check
@@ -233,18 +233,18 @@ def _heading_examples(documents: Iterable[Document]) -> Iterator[Example]:
     for document in documents:
         if document.kind not in ("markdown", "rst"):
             continue
-        sections = list(_sections(document.text.splitlines(), document.kind))
+        sections = list(sections_of(document.text.splitlines(), document.kind))
         if not sections:
             continue
         stem = PurePath(document.source).stem
         title = sections[0][0] if sections[0][2] == 0 else stem
-        for heading, line, _, text in ((h, n, level, _whole_paragraphs(t)) for h, n, level, t in sections):
+        for heading, line, _, text in ((h, n, level, whole_paragraphs(t)) for h, n, level, t in sections):
             prompt = f'Write the section "{heading}" of "{title}".'
-            if len(text) >= _SHORTEST_SECTION and len(prompt) <= LONGEST_PROMPT:
+            if len(text) >= SHORTEST_SECTION and len(prompt) <= LONGEST_PROMPT:
                 yield make_example(f"{document.source}:{line}", prompt, text, None)
 
 
-def _sections(lines: list[str], kind: str) -> Iterator[tuple[str, int, int, str]]:
+def sections_of(lines: list[str], kind: str) -> Iterator[tuple[str, int, int, str]]:
     """Yields (heading, its line number, number of headings before it, text up to the next heading)."""
     found: list[tuple[str, int, int]] = []  # heading, its first line, first line of its text
     fenced = False
@@ -278,7 +278,7 @@ def _adornment(line: str) -> bool:
     return re.fullmatch(r"([=\-~^\"'`#*+.:_])\1{2,}", line.rstrip()) is not None
 
 
-def _whole_paragraphs(text: str) -> str:
+def whole_paragraphs(text: str) -> str:
     kept = ""
     for paragraph in re.split(r"\n\s*\n", text.strip("\n")):
         longer = f"{kept}\n\n{paragraph}" if kept else paragraph

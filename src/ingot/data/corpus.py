@@ -1,9 +1,12 @@
 """The corpus artifact: clean documents in their split, what they came from, and what was dropped.
 
-documents.parquet   id, source, split ("train" or "heldout"), text, kind: one row per document
-inputs.jsonl        path, sha256 and bytes of every file that was read, so that `verify` can look again
-ledger.jsonl        path, reason and detail of everything that was dropped
-counts.json         documents and bytes by split and kind, dropped by reason
+documents/train-00000.parquet, ...     what is trained on: columns as in `tables.py`, one row per document
+documents/heldout-00000.parquet, ...   what is measured on
+ledger/00000.parquet, ...              everything that was dropped: rule, value, threshold, text
+inputs.jsonl                           path, sha256, bytes and name of every file that was read, so that
+                                       `verify` can look again
+counts.json                            documents and bytes by split, kind, language, licence; dropped by rule
+README.md                              the data card: all this for people
 """
 
 from __future__ import annotations
@@ -12,40 +15,224 @@ import dataclasses
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from ingot.artifact import INPUTS
 from ingot.atomic import write_atomic
+from ingot.data import tables
+from ingot.data.dedup import text_hash
 from ingot.data.document import Document, Dropped
 from ingot.data.holdout import Split
+from ingot.data.tables import Table
 from ingot.errors import ArtifactError
 
 if TYPE_CHECKING:
     import pyarrow
 
-__all__ = ["Document", "Input", "SplitName", "read_counts", "read_documents", "read_ledger", "write_corpus"]
+__all__ = [
+    "CorpusWriter",
+    "Document",
+    "Dropped",
+    "Input",
+    "Location",
+    "SplitName",
+    "document_at",
+    "document_shards",
+    "iterate_documents",
+    "iterate_ledger",
+    "read_counts",
+    "read_documents",
+    "read_ledger",
+    "summary",
+    "write_corpus",
+]
 
-DOCUMENTS, LEDGER, COUNTS = "documents.parquet", "ledger.jsonl", "counts.json"
+DOCUMENTS, LEDGER, COUNTS = "documents", "ledger", "counts.json"
 SplitName = Literal["train", "heldout"]
+SIDES: tuple[SplitName, SplitName] = ("train", "heldout")
 
-_ROWS = 1024
+SHARD = 256 * 2**20
+"""Bytes of text after which the next shard begins."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Input:
-    """A file that was read: absolute path, hash of its content, bytes."""
+    """A file that was read: absolute path, hash of its content, bytes, and the name of its documents."""
 
     path: str
     sha256: str
     bytes: int
+    name: str = ""
+
+
+class _Shards:
+    """Tables of one kind, the next one begun when one is full."""
+
+    def __init__(self, stem: str, folder: Path, schema: pyarrow.Schema) -> None:
+        self._stem, self._folder, self._schema = stem, folder, schema
+        self._table: Table | None = None
+        self._number = self._size = 0
+        folder.mkdir(exist_ok=True)
+
+    def table(self, size: int) -> Table:
+        """The table for rows with so many bytes of text."""
+        if self._table is not None and self._size + size > SHARD:
+            self.close()
+        if self._table is None:
+            self._table = Table(self._folder / f"{self._stem}{self._number:05d}.parquet", self._schema)
+            self._number, self._size = self._number + 1, 0
+        self._size += size
+        return self._table
+
+    def begin(self) -> None:
+        """Sees to it that there is a file, if only an empty one."""
+        if self._number == 0:
+            self.table(0)
+
+    def close(self, *error: object) -> None:
+        if self._table is not None:
+            self._table.__exit__(*(error or (None,)))
+            self._table = None
+
+
+class CorpusWriter:
+    """Writes a corpus, document by document or table by table, and counts what it writes.
+
+    The documents of one source come one after another, as they do from `find` and `read`.
+
+    Args:
+        folder: where to, already there.
+
+    Example:
+        >>> with CorpusWriter(folder) as writer:                                # doctest: +SKIP
+        ...     writer.add(document, "train")
+        ...     writer.drop(Dropped("b.txt", "empty", "nothing but blanks"))
+        >>> counts = writer.finish(inputs, others={})                           # doctest: +SKIP
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        schema = tables.document_schema()
+        self._documents = {side: _Shards(f"{side}-", folder / DOCUMENTS, schema) for side in SIDES}
+        self._ledger = _Shards("", folder / LEDGER, tables.ledger_schema())
+        self._rows: Counter[SplitName] = Counter()
+        self._bytes: Counter[SplitName] = Counter()
+        self._sources: Counter[SplitName] = Counter()
+        self._last: dict[SplitName, str] = {}
+        self._of: dict[str, Counter[str]] = {name: Counter() for name in ("kind", "language", "licence")}
+        self._dropped: Counter[str] = Counter()
+        self._dropped_bytes: Counter[str] = Counter()
+        self._thresholds: dict[str, float] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for shards in (*self._documents.values(), self._ledger):
+            shards.close(*error)
+
+    def add(self, document: Document, side: SplitName) -> None:
+        """Adds one document."""
+        row = tables.document_row(document, text_hash(document.text))
+        size = row[-1]
+        self._documents[side].table(size).add(row)
+        self._rows[side] += 1
+        self._bytes[side] += size
+        self._count_sources([row[1]], side)
+        for name, value in (("kind", row[3]), ("licence", row[4]), ("language", row[5])):
+            self._of[name][_named(value)] += 1
+
+    def add_batch(self, batch: pyarrow.RecordBatch, side: SplitName) -> None:
+        """Adds documents that are a table's rows already."""
+        import pyarrow.compute
+
+        if batch.num_rows == 0:
+            return
+        size = int(pyarrow.compute.sum(batch.column("bytes")).as_py())
+        self._documents[side].table(size).add_batch(batch, size)
+        self._rows[side] += batch.num_rows
+        self._bytes[side] += size
+        self._count_sources(batch.column("source").to_pylist(), side)
+        for name, counted in self._of.items():
+            for entry in batch.column(name).value_counts().to_pylist():
+                counted[_named(entry["values"])] += entry["counts"]
+
+    def _count_sources(self, sources: list[str], side: SplitName) -> None:
+        before = itertools.chain([self._last.get(side)], sources)
+        self._sources[side] += sum(one != last for one, last in zip(sources, before, strict=False))
+        self._last[side] = sources[-1]
+
+    def drop(self, one: Dropped) -> None:
+        """Adds an entry to the ledger."""
+        row = tables.ledger_row(one)
+        size = len(one.text.encode("utf-8", "replace"))
+        self._ledger.table(size).add(row)
+        self._dropped[one.reason] += 1
+        self._dropped_bytes[one.reason] += size
+        if one.threshold is not None:
+            self._thresholds.setdefault(one.reason, one.threshold)
+
+    @property
+    def dropped(self) -> Counter[str]:
+        """How many entries the ledger has so far, by reason."""
+        return self._dropped
+
+    def finish(
+        self, inputs: Iterable[Input], others: Mapping[str, int], more: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Writes `inputs.jsonl` and `counts.json`, once all documents are in.
+
+        Args:
+            inputs: the files that were read.
+            others: how many files of kinds that are not read, by suffix.
+            more: further entries of `counts.json`.
+
+        Returns:
+            The counts, as in `counts.json`.
+        """
+        for side in SIDES:
+            self._documents[side].begin()
+        self.__exit__(None)
+        files, read = self._write_inputs(inputs)
+        counts = {
+            "files": files,
+            "bytes_read": read,
+            "documents": {side: self._rows[side] for side in SIDES},
+            "bytes": {side: self._bytes[side] for side in SIDES},
+            "sources": {side: self._sources[side] for side in SIDES},
+            "kinds": _descending(self._of["kind"]),
+            "dropped": _descending(self._dropped),
+            "other_files": dict(sorted(others.items())),
+            "languages": _descending(self._of["language"]),
+            "licences": _descending(self._of["licence"]),
+            "rules": {
+                reason: {
+                    "documents": count,
+                    "bytes": self._dropped_bytes[reason],
+                    "threshold": self._thresholds.get(reason),
+                }
+                for reason, count in _descending(self._dropped).items()
+            },
+            **(more or {}),
+        }
+        write_atomic(self._folder / COUNTS, json.dumps(counts, indent=2, ensure_ascii=False) + "\n")
+        return counts
+
+    def _write_inputs(self, inputs: Iterable[Input]) -> tuple[int, int]:
+        files = size = 0
+        with open(self._folder / INPUTS, "w", encoding="utf-8") as file:
+            for one in inputs:
+                file.write(json.dumps(dataclasses.asdict(one)) + "\n")
+                files, size = files + 1, size + one.bytes
+        return files, size
 
 
 def write_corpus(
-    folder: Path, split: Split, inputs: Sequence[Input], ledger: Sequence[Dropped], others: Mapping[str, int]
+    folder: Path, split: Split, inputs: Iterable[Input], ledger: Iterable[Dropped], others: Mapping[str, int]
 ) -> dict[str, Any]:
-    """Writes the four files.
+    """Writes a corpus that is in memory.
 
     Args:
         folder: where to, already there.
@@ -57,81 +244,130 @@ def write_corpus(
     Returns:
         The counts, as in `counts.json`.
     """
-    _write_documents(folder / DOCUMENTS, split)
-    write_atomic(folder / INPUTS, _lines(inputs))
-    write_atomic(folder / LEDGER, _lines(ledger))
-    sides = {"train": split.train, "heldout": split.heldout}
-    counts = {
-        "files": len(inputs),
-        "bytes_read": sum(one.bytes for one in inputs),
-        "documents": {name: len(side) for name, side in sides.items()},
-        "bytes": {name: sum(len(d.text.encode("utf-8")) for d in side) for name, side in sides.items()},
-        "sources": {name: len({d.source for d in side}) for name, side in sides.items()},
-        "kinds": dict(Counter(d.kind for side in sides.values() for d in side).most_common()),
-        "dropped": dict(Counter(one.reason for one in ledger).most_common()),
-        "other_files": dict(sorted(others.items())),
-    }
-    write_atomic(folder / COUNTS, json.dumps(counts, indent=2) + "\n")
-    return counts
+    with CorpusWriter(folder) as writer:
+        for document in split.train:
+            writer.add(document, "train")
+        for document in split.heldout:
+            writer.add(document, "heldout")
+        for one in ledger:
+            writer.drop(one)
+    return writer.finish(inputs, others)
 
 
-def read_documents(corpus: Path | str, split: SplitName) -> list[Document]:
-    """Reads one side of a corpus, in the order of its paths.
+def document_shards(corpus: Path | str, split: SplitName) -> list[Path]:
+    """Returns the files of one side, in order.
+
+    Raises:
+        ArtifactError: there are none.
+    """
+    folder = Path(corpus) / DOCUMENTS
+    found = sorted(folder.glob(f"{split}-*.parquet"))
+    if not found:
+        raise ArtifactError(
+            "no such file", where=folder / f"{split}-00000.parquet", fix="run the prepare stage"
+        )
+    return found
+
+
+def iterate_documents(corpus: Path | str, split: SplitName) -> Iterator[Document]:
+    """Reads one side of a corpus, in the order of its paths, a few megabytes at a time.
 
     Args:
         corpus: the artifact's folder.
         split: "train" or "heldout".
 
     Raises:
-        ArtifactError: `documents.parquet` is missing or damaged.
+        ArtifactError: a file is missing or damaged.
     """
-    import pyarrow
-    import pyarrow.parquet
+    return tables.documents(document_shards(corpus, split))
 
-    path = Path(corpus) / DOCUMENTS
-    try:
-        table = pyarrow.parquet.read_table(path, filters=[("split", "=", split)])
-        columns = [table.column(name).to_pylist() for name in ("id", "source", "text", "kind")]
-    except FileNotFoundError:
-        raise ArtifactError("no such file", where=path, fix="run the prepare stage") from None
-    except (OSError, KeyError, pyarrow.ArrowException) as error:
-        what = f"is damaged ({str(error).splitlines()[0]})"
-        raise ArtifactError(what, where=path, fix="run the prepare stage again") from None
-    return [Document(*row) for row in zip(*columns, strict=True)]
+
+def read_documents(corpus: Path | str, split: SplitName) -> list[Document]:
+    """Reads one side of a corpus into memory, in the order of its paths.
+
+    Args:
+        corpus: the artifact's folder.
+        split: "train" or "heldout".
+
+    Raises:
+        ArtifactError: a file is missing or damaged.
+    """
+    return list(iterate_documents(corpus, split))
+
+
+class Location(NamedTuple):
+    """A document and where it lies: `row` of the file `shard`."""
+
+    document: Document
+    shard: Path
+    row: int
+
+
+def document_at(corpus: Path | str, split: SplitName, index: int) -> Location:
+    """Reads one document of a side by its index, without reading the others.
+
+    Raises:
+        ArtifactError: a file is missing or damaged, or there are fewer documents.
+    """
+    rest = index
+    for path in document_shards(corpus, split) if index >= 0 else ():
+        with tables.opened(path) as file:
+            before = 0
+            for group in range(file.num_row_groups):
+                rows = file.metadata.row_group(group).num_rows
+                if rest < rows:
+                    with tables.guarded(path):
+                        table = file.read_row_group(group, list(tables.DOCUMENT_TEXTS))
+                        values = table.slice(rest, 1).to_pylist()[0]
+                    return Location(Document(**values), path, before + rest)
+                rest, before = rest - rows, before + rows
+    fix = "give a smaller index"
+    raise ArtifactError(f"has no {split} document {index:,}", where=corpus, fix=fix)
+
+
+def iterate_ledger(corpus: Path | str) -> Iterator[Dropped]:
+    """Reads what was dropped, a few megabytes at a time."""
+    return tables.dropped(sorted((Path(corpus) / LEDGER).glob("*.parquet")))
 
 
 def read_ledger(corpus: Path | str) -> list[Dropped]:
-    """Reads what was dropped."""
-    text = (Path(corpus) / LEDGER).read_text(encoding="utf-8")
-    return [Dropped(**json.loads(line)) for line in text.splitlines()]
+    """Reads what was dropped into memory."""
+    return list(iterate_ledger(corpus))
 
 
 def read_counts(corpus: Path | str) -> dict[str, Any]:
-    """Reads `counts.json`."""
-    counts: dict[str, Any] = json.loads((Path(corpus) / COUNTS).read_text(encoding="utf-8"))
+    """Reads `counts.json`.
+
+    Raises:
+        ArtifactError: it is missing or damaged.
+    """
+    path = Path(corpus) / COUNTS
+    try:
+        counts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtifactError(
+            "no such file", where=path, fix="give a corpus, such as runs/demo/corpus@1"
+        ) from None
+    except ValueError as error:
+        raise ArtifactError(f"is damaged ({error})", where=path, fix="run the prepare stage again") from None
     return counts
 
 
-def _lines(rows: Iterable[Input | Dropped]) -> str:
-    return "".join(json.dumps(dataclasses.asdict(row), ensure_ascii=True) + "\n" for row in rows)
+def summary(counts: Mapping[str, Any]) -> dict[str, int]:
+    """Returns the main numbers of `counts.json`, as an artifact's record keeps them."""
+    return {
+        "files": counts["files"],
+        "documents": counts["documents"]["train"],
+        "bytes": counts["bytes"]["train"],
+        "heldout_documents": counts["documents"]["heldout"],
+        "heldout_bytes": counts["bytes"]["heldout"],
+        "dropped": sum(counts["dropped"].values()),
+    }
 
 
-def _write_documents(path: Path, split: Split) -> None:
-    import pyarrow
-    import pyarrow.parquet
-
-    schema = pyarrow.schema([(name, pyarrow.string()) for name in ("id", "source", "split", "text", "kind")])
-    with pyarrow.parquet.ParquetWriter(path, schema, compression="zstd") as writer:
-        for batch in _batches(split, schema):
-            writer.write_batch(batch)
+def _named(value: str | None) -> str:
+    return "unknown" if value is None else value
 
 
-def _batches(split: Split, schema: pyarrow.Schema) -> Iterator[pyarrow.RecordBatch]:
-    import pyarrow
-
-    rows = itertools.chain(
-        (dataclasses.asdict(one) | {"split": "train"} for one in split.train),
-        (dataclasses.asdict(one) | {"split": "heldout"} for one in split.heldout),
-    )
-    while batch := list(itertools.islice(rows, _ROWS)):
-        yield pyarrow.RecordBatch.from_pylist(batch, schema=schema)
+def _descending(counted: Counter[str]) -> dict[str, int]:
+    return dict(sorted(counted.items(), key=lambda item: (-item[1], item[0])))

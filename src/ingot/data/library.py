@@ -36,7 +36,7 @@ def standard_library() -> Found:
             if _is_generated(path):
                 others["generated .py"] += 1
             else:
-                sources.append(Source(path, inside.as_posix()))
+                sources.append(Source(path, inside.as_posix(), "PSF-2.0"))
     if not sources:
         what = "this Python came without the source of its standard library"
         raise DataError(what, where=root, fix="give a folder or file of your own with --data")

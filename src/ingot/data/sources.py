@@ -1,119 +1,293 @@
-"""Sources: find the files of a corpus and read documents from them.
+"""Sources: find what a corpus is made of, and read documents from it.
 
-    folder or file -> find -> [Source, ...] in order of their relative paths
-    Source         -> read -> Document, Document, Dropped, ...
+    place  -> open_place -> Found(sources, others, skipped)
+    folder, glob or file -> find -> the same
+    Source -> read -> Document, Document, Dropped, ...
 
-Plain files are one document each; `.jsonl` gives one per line, `.parquet` one per row. Text must be UTF-8
-unless the file itself declares something else: a Python coding cookie or a byte order mark. Nothing is
-guessed, since a wrong guess trains on garbage; what cannot be read comes back as `Dropped`, with a reason.
+Nothing here parses anything: each kind of file has its reader in `readers/`, chosen by the table `FORMATS`.
+What cannot be read comes back as `Dropped`, with the rule's name; only what the system or the user must
+mend (no permission, a package that is missing) is an error.
 """
 
 from __future__ import annotations
 
-import codecs
-import gzip
-import io
-import json
+import functools
+import glob
 import os
-import tokenize
-import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from urllib.parse import urlsplit
 
 from ingot.data.document import Document, Dropped
+from ingot.data.readers import (
+    databases,
+    epub,
+    hub,
+    mail,
+    markup,
+    office,
+    pdf,
+    plain,
+    rows,
+    tables,
+    warc,
+    wiki,
+)
+from ingot.data.readers.languages import LANGUAGES, NAMES, PROSE, VENDORED
+from ingot.data.readers.licences import is_licence, licence_of
+from ingot.data.readers.reading import DEFAULT, Reading
+from ingot.data.readers.source import Found, Refused, Source
+from ingot.data.readers.unpacked import PACKED
+from ingot.data.stories import open_stories, read_stories
 from ingot.errors import DataError
+from ingot.progress import Progress
 
-PLAIN = {".txt": "text", ".md": "markdown", ".rst": "rst", ".py": "python"}
-"""Suffixes of files that are one document, and its kind."""
+__all__ = ["FORMATS", "PLAIN", "Format", "Found", "Reading", "Source", "find", "open_place", "read"]
 
-SUFFIXES = (*PLAIN, ".jsonl", ".jsonl.gz", ".parquet")
-TEXT_KEYS = ("text", "content")
-"""Where a line or row keeps its text: the first of these that it has."""
+Reader = Callable[[Source, Reading], Iterator[Document | Dropped]]
 
 
 @dataclass(frozen=True)
-class Source:
-    """A file to read: where it lies, and its path relative to the corpus folder, with '/'."""
+class Format:
+    """How files of one kind are read.
 
-    path: Path
-    name: str
+    Args:
+        read: gives the documents of a file.
+        whole: a file is one document, so that one that changes while it is read is dropped.
+        packed: the file may also be compressed (.gz, .zst, .bz2, .xz).
+    """
+
+    read: Reader
+    whole: bool = False
+    packed: bool = True
 
 
-@dataclass(frozen=True)
-class Found:
-    """What a folder holds: files to read in order of their names, and how many others by suffix."""
+PLAIN = PROSE | LANGUAGES
+"""Suffixes of files that are one document as they are, and its kind."""
 
-    sources: list[Source]
-    others: Counter[str]
+
+def _plain(kind: str) -> Format:
+    return Format(functools.partial(plain.read_plain, kind=kind), whole=True)
+
+
+FORMATS: dict[str, Format] = {
+    **{suffix: _plain(kind) for suffix, kind in PLAIN.items()},
+    **dict.fromkeys((".html", ".htm", ".xhtml"), Format(markup.read_html, whole=True)),
+    ".pdf": Format(pdf.read_pdf, whole=True),
+    ".docx": Format(office.read_docx, whole=True, packed=False),
+    ".epub": Format(epub.read_epub, whole=True, packed=False),
+    ".jsonl": Format(rows.read_lines),
+    ".ndjson": Format(rows.read_lines),
+    ".json": Format(rows.read_array),
+    ".parquet": Format(tables.read_parquet, packed=False),
+    ".csv": Format(functools.partial(tables.read_csv, delimiter=",")),
+    ".tsv": Format(functools.partial(tables.read_csv, delimiter="\t")),
+    ".warc": Format(warc.read_warc),
+    ".wet": Format(warc.read_warc),
+    ".xml": Format(wiki.read_wiki),
+    ".mbox": Format(mail.read_mbox),
+    ".eml": Format(mail.read_message, whole=True),
+    **dict.fromkeys((".sqlite", ".sqlite3", ".db"), Format(databases.read_database, packed=False)),
+}
+"""Suffix in lower case -> how such files are read."""
+
+_BY_NAME = {name: _plain(kind) for name, kind in NAMES.items()}
+_KINDS = "text, code, html, pdf, docx, epub, jsonl, json, parquet, csv, WARC, wiki XML, mbox or SQLite"
+
+
+def format_of(name: str) -> Format | None:
+    """Returns how a file of this name is read; None where it is not.
+
+    Example:
+        >>> format_of("a/b.jsonl.gz") is FORMATS[".jsonl"], format_of("archive.gz")
+        (True, None)
+    """
+    lowered = os.path.basename(name).lower()
+    if lowered in _BY_NAME:
+        return _BY_NAME[lowered]
+    stem, suffix = os.path.splitext(lowered)
+    if suffix not in PACKED:
+        return FORMATS.get(suffix)
+    inner = FORMATS.get(os.path.splitext(stem)[1])
+    return inner if inner is not None and inner.packed else None
+
+
+def open_place(place: str, cache: Path | None = None, progress: Progress | None = None) -> Found:
+    """Finds what can be read at a place, wherever it is.
+
+    Args:
+        place: a folder, a file or a glob; an http(s) URL, which is downloaded first (`#sha256=...` at its end
+            is checked); `hf://owner/name?split=train&text=text`; a database (`sqlite:///f.db?table=posts`);
+            or a name of the catalogue with an '@' at its end (`tinyshakespeare@`).
+        cache: where downloads are kept; None is `ingot` in the user's cache folder.
+        progress: is told of downloads.
+
+    Raises:
+        DataError: no such place, or nothing readable there.
+        ResourceError: the network or a package is missing.
+    """
+    from ingot.data.catalogue import look_up
+    from ingot.data.download import download
+
+    if place.endswith("@"):
+        entry = look_up(place[:-1])
+        found = open_place(entry.place_to_open(), cache, progress)
+        named = [
+            source if source.licence else Source(source.path, source.name, entry.licence, source.url)
+            for source in found.sources
+        ]
+        return Found(named, found.others, found.skipped)
+    scheme = place.partition("://")[0].lower() if "://" in place else ""
+    if scheme in ("http", "https"):
+        return find(download(place, cache, progress))
+    if scheme == "hf":
+        return Found([hub.open_hub(place)], Counter())
+    if scheme == "stories":
+        return Found([open_stories(place)], Counter())
+    if scheme:
+        return Found([databases.open_database(place)], Counter())
+    return find(Path(place).expanduser())
 
 
 def find(place: Path) -> Found:
-    """Finds the readable files of a folder, or the one file given.
+    """Finds the readable files of a folder, of a glob such as `texts/**/*.md`, or the one file given.
 
-    Hidden files and folders are left alone, links to folders are not followed.
+    Hidden files and folders, vendored folders and links to folders are left alone. The nearest licence file
+    above a file, not above the place, says its licence.
 
     Raises:
         DataError: no such path, no permission, or nothing readable there.
     """
-    fix = f"give a folder or file of {' '.join(SUFFIXES)}"
+    fix = f"give a folder or file of {_KINDS}"
     if not os.path.lexists(place):
+        if glob.has_magic(str(place)):
+            return _matching(place, fix)
         raise DataError("no such file or folder", where=place, fix="check the path")
     if place.is_file():
-        if suffix_of(place) not in SUFFIXES:
+        if format_of(place.name) is None:
             raise DataError(f"'{place.suffix}' files are not read", where=place, fix=fix)
-        return Found([Source(place, place.name)], Counter())
+        return Found([_source(place, place.parent, _licences(place.parent))], Counter())
+    found = _walk(place)
+    if not found.sources:
+        others_text = f"; it holds {sum(found.others.values())} others" if found.others else ""
+        raise DataError(f"no file of a kind that is read{others_text}", where=place, fix=fix)
+    return found
+
+
+def _walk(place: Path) -> Found:
     sources: list[Source] = []
     others: Counter[str] = Counter()
+    skipped: Counter[str] = Counter()
+    licences: dict[str, str | None] = {}
     for folder, inner, names in os.walk(place, onerror=_refuse):
-        inner[:] = [name for name in inner if not name.startswith(".") and name != "__pycache__"]
+        if "pyvenv.cfg" in names and folder != str(place):
+            skipped["vendored folder"] += 1
+            inner[:] = []
+            continue
+        skipped["vendored folder"] += sum(name in VENDORED for name in inner)
+        inner[:] = [name for name in inner if not name.startswith(".") and name not in VENDORED]
+        skipped["link to a folder"] += sum(os.path.islink(os.path.join(folder, name)) for name in inner)
+        own = [Path(folder, name) for name in names if is_licence(name)]
+        licence = licence_of(own) if own else licences.get(os.path.dirname(folder))
+        licences[folder] = licence
         for name in names:
-            path = Path(folder, name)
-            if name.startswith(".") or not path.is_file():
+            path = os.path.join(folder, name)
+            if name.startswith("."):
                 continue
-            if suffix_of(path) in SUFFIXES:
-                sources.append(Source(path, path.relative_to(place).as_posix()))
+            if not os.path.isfile(path):
+                skipped["broken link" if os.path.islink(path) else "no regular file"] += 1
+            elif format_of(name) is not None:
+                sources.append(_source(Path(path), place, licence))
             else:
-                others[path.suffix.lower() or "no suffix"] += 1
+                others[os.path.splitext(name)[1].lower() or "no suffix"] += 1
+    return Found(sorted(sources, key=lambda source: source.name), others, +skipped)
+
+
+def _matching(pattern: Path, fix: str) -> Found:
+    """The files that a glob matches, named by their path below its first part without a wildcard."""
+    parts = pattern.parts
+    fixed = next(index for index, part in enumerate(parts) if glob.has_magic(part))
+    root = Path(*parts[:fixed])
+    files = [Path(path) for path in glob.iglob(str(pattern), recursive=True) if os.path.isfile(path)]
+    sources = [
+        _source(path, root, _licences(path.parent)) for path in files if format_of(path.name) is not None
+    ]
+    others = Counter(path.suffix.lower() or "no suffix" for path in files if format_of(path.name) is None)
     if not sources:
-        others_text = f"; it holds {sum(others.values())} others" if others else ""
-        raise DataError(f"no file of a kind that is read{others_text}", where=place, fix=fix)
+        others_text = f"; {others.total()} others match" if others else ""
+        raise DataError(f"no file of a kind that is read matches{others_text}", where=pattern, fix=fix)
     return Found(sorted(sources, key=lambda source: source.name), others)
 
 
-def suffix_of(path: Path) -> str:
-    """Returns a file's suffix in lower case; `.jsonl.gz` counts as one."""
-    name = path.name.lower()
-    return ".jsonl.gz" if name.endswith(".jsonl.gz") else path.suffix.lower()
+def _source(path: Path, root: Path, licence: str | None) -> Source:
+    """A source whose name can be written anywhere: bytes that are no UTF-8 are shown as '\\xff'."""
+    name = os.path.relpath(path, root).replace(os.sep, "/")
+    if not name.isascii():
+        name = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return Source(path, name, licence)
 
 
-def read(source: Source) -> Iterator[Document | Dropped]:
-    """Reads the documents of one file.
+def _licences(folder: Path) -> str | None:
+    try:
+        return licence_of([path for path in folder.iterdir() if is_licence(path.name) and path.is_file()])
+    except OSError:
+        return None  # a file may be readable where its folder is not
+
+
+def read(source: Source, reading: Reading = DEFAULT) -> Iterator[Document | Dropped]:
+    """Reads the documents of one source, in memory for one at a time.
+
+    Args:
+        source: what `find` or `open_place` gave.
+        reading: encodings, columns and limits.
 
     Yields:
-        A document, or what was dropped and why: file, line or row.
+        A document, or what was dropped and why: file, line, row or record.
 
     Raises:
         DataError: the file cannot be opened.
+        ResourceError: a package that reads this kind of file is not installed.
     """
-    suffix = suffix_of(source.path)
+    if source.url is not None:
+        format = Format(_REMOTE.get(urlsplit(source.url).scheme, databases.read_database))
+    else:
+        known = format_of(source.path.name)
+        if known is None:
+            what = f"'{source.path.suffix}' files are not read"
+            raise DataError(what, where=source.path, fix=f"give {_KINDS}")
+        format = known
     try:
-        if suffix in PLAIN:
-            yield _read_plain(source, PLAIN[suffix])
-        elif suffix == ".parquet":
-            yield from _read_parquet(source)
-        elif suffix == ".jsonl.gz":
-            with gzip.open(source.path, "rb") as file:
-                yield from _read_lines(source, file)  # type: ignore[arg-type]
+        before = _stamp(source)
+        if format.whole:
+            items = list(format.read(source, reading))
+            yield from items if _stamp(source) == before else [_changed(source)]
         else:
-            with open(source.path, "rb") as file:
-                yield from _read_lines(source, file)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        yield Dropped(source.name, "damaged", f"broken off or not gzip ({error})")
+            yield from format.read(source, reading)
+            if _stamp(source) != before:
+                yield _changed(source)
+    except Refused as refused:
+        yield Dropped(source.name, refused.reason, refused.detail, refused.value, refused.threshold)
+    except FileNotFoundError:
+        yield Dropped(source.name, "vanished", "gone since it was found")
     except OSError as error:
         raise _refusal(error, source.path) from None
+
+
+_REMOTE: dict[str, Reader] = {"hf": hub.read_hub, "stories": read_stories}
+
+
+def _stamp(source: Source) -> tuple[int, int] | None:
+    """What changes when a file is written to: its size and its time."""
+    if source.url is not None:
+        return None
+    status = os.stat(source.path)
+    return status.st_size, status.st_mtime_ns
+
+
+def _changed(source: Source) -> Dropped:
+    return Dropped(source.name, "changed", "was written to while it was read; run it again")
 
 
 def _refuse(error: OSError) -> None:
@@ -123,71 +297,3 @@ def _refuse(error: OSError) -> None:
 def _refusal(error: OSError, path: object) -> DataError:
     what = f"cannot be read ({error.strerror or error})"
     return DataError(what, where=path, fix="give read permission or move it away")
-
-
-def _read_plain(source: Source, kind: str) -> Document | Dropped:
-    data = source.path.read_bytes()
-    utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    if b"\0" in data.rstrip(b"\0") and not utf16:
-        position = data.index(b"\0")
-        return Dropped(source.name, "binary", f"NUL byte at {position}")
-    encoding = "utf-16" if utf16 else "utf-8"
-    try:
-        if kind == "python" and not utf16:
-            encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
-        text = data.decode(encoding)
-    except (UnicodeDecodeError, LookupError, SyntaxError) as error:
-        return Dropped(source.name, "encoding", f"not {encoding} and declares nothing else ({error})")
-    return Document(source.name, source.name, text, kind)
-
-
-def _read_lines(source: Source, file: BinaryIO) -> Iterator[Document | Dropped]:
-    for number, line in enumerate(file, start=1):
-        id = f"{source.name}:{number}"
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-        except ValueError as error:
-            yield Dropped(id, "bad line", f"not JSON in UTF-8 ({error})")
-            continue
-        except RecursionError:
-            yield Dropped(id, "bad line", "nested too deep")
-            continue
-        text = _text_of(row)
-        if text is None:
-            yield Dropped(id, "bad line", f"no text under {' or '.join(TEXT_KEYS)}")
-        else:
-            yield Document(id, source.name, text, "text")
-
-
-def _text_of(row: object) -> str | None:
-    if not isinstance(row, dict):
-        return None
-    return next((row[key] for key in TEXT_KEYS if isinstance(row.get(key), str)), None)
-
-
-def _read_parquet(source: Source) -> Iterator[Document | Dropped]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        with pyarrow.parquet.ParquetFile(source.path) as file:
-            names = file.schema_arrow.names
-            key = next((key for key in TEXT_KEYS if key in names), None)
-            if key is None:
-                yield Dropped(source.name, "no text", f"its columns are {', '.join(names)}")
-                return
-            number = 0
-            for batch in file.iter_batches(batch_size=1024, columns=[key]):
-                for text in batch.column(0).to_pylist():
-                    number += 1
-                    id = f"{source.name}:{number}"
-                    if isinstance(text, str):
-                        yield Document(id, source.name, text, "text")
-                    else:
-                        yield Dropped(id, "bad line", f"no text under {key}")
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # the system's error, not the content's
-        yield Dropped(source.name, "damaged", str(error).partition("\n")[0])

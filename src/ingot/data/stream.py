@@ -14,7 +14,7 @@ r + 2n, ... So ranks, workers and micro-batches may change between two steps, an
 from __future__ import annotations
 
 import hashlib
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ingot.data.permutation import key, permute
+from ingot.data.stored import Chosen, Stored
+from ingot.data.tokens import Tokens
 from ingot.errors import DataError
 
 _BLOCKS, _BLOCK = 64, 1 << 15
@@ -77,6 +79,30 @@ class Stream(Protocol):
         ...
 
 
+class Samples(Protocol):
+    """Rows by number, from which batches are made: sample s is of epoch `s // per_epoch`.
+
+    Attributes:
+        per_epoch: samples of an epoch.
+        fingerprint: what the samples depend on.
+    """
+
+    per_epoch: int
+    fingerprint: str
+
+    def take(self, samples: NDArray[np.int64], salt: int = 0) -> dict[str, Tensor]:
+        """Returns samples, [m] numbers counted from 0 over all epochs, as rows with their `sample_ids`."""
+        ...
+
+    def ids(self, samples: NDArray[np.int64], salt: int = 0) -> NDArray[np.int64]:
+        """Returns the ids of samples, [m], without making them."""
+        ...
+
+    def documents_of(self, sample_id: int, salt: int = 0) -> list[int]:
+        """Returns the documents, by their places on disk, that a sample has tokens of."""
+        ...
+
+
 class WindowStream:
     """Windows of a long row of tokens.
 
@@ -85,6 +111,9 @@ class WindowStream:
         context: tokens of a window.
         batch_size: windows of a step.
         seed: of the order and the offsets.
+        offsets: [documents + 1] int64, where documents begin in the row, for `documents_of`; the samples do
+            not depend on them.
+        documents: [documents] their places on disk, where the row holds some of them only.
 
     Attributes:
         windows: of one epoch. Each token in them is a target once per epoch; fewer than two contexts of
@@ -94,12 +123,21 @@ class WindowStream:
         DataError: fewer tokens than one window needs.
     """
 
-    def __init__(self, tokens: NDArray[Any], context: int, batch_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        tokens: NDArray[Any] | Stored | Chosen,
+        context: int,
+        batch_size: int,
+        seed: int,
+        offsets: NDArray[np.int64] | None = None,
+        documents: NDArray[np.int64] | None = None,
+    ) -> None:
         if len(tokens) < context + 1:
             what = f"{len(tokens):,} tokens are fewer than one window of {context} + 1"
             raise DataError(what, where="training tokens", fix="use a shorter context or more text")
         self.tokens, self.context, self.batch_size, self.seed = tokens, context, batch_size, seed
-        self.windows = max(1, (len(tokens) - context) // context)
+        self.offsets, self.documents = offsets, documents
+        self.windows = self.per_epoch = max(1, (len(tokens) - context) // context)
         self._offsets = min(context, len(tokens) - self.windows * context)
         self.fingerprint = self._fingerprint()
         # Few windows are few per epoch, and every epoch has an order of its own to be drawn.
@@ -108,6 +146,22 @@ class WindowStream:
         self._drawn: tuple[tuple[int, int], tuple[NDArray[np.int64], NDArray[np.int64]]]
         self._drawn = (-1, 0), (nothing, nothing)
 
+    @classmethod
+    def over(
+        cls,
+        tokens: Tokens,
+        context: int,
+        batch_size: int,
+        seed: int,
+        documents: NDArray[np.int64] | None = None,
+    ) -> Self:
+        """Returns the windows over all documents, or over some, put one after another in this order."""
+        if documents is None:
+            return cls(tokens.tokens, context, batch_size, seed, tokens.offsets)
+        starts = tokens.offsets[documents]
+        row = Chosen(tokens.tokens, starts, tokens.offsets[documents + 1] - starts)
+        return cls(row, context, batch_size, seed, np.concatenate([[0], row.ends]), documents)
+
     def batch(self, step: int, salt: int = 0, part: Part = WHOLE) -> dict[str, Tensor]:
         """Returns the windows of a step.
 
@@ -115,7 +169,35 @@ class WindowStream:
             inputs and targets [b, t] int64; sample_ids [b] int64, unique over all epochs of a salt.
         """
         starts, ids = self._windows(step, salt)
-        starts, ids = starts[part.rank :: part.ranks], ids[part.rank :: part.ranks]
+        return self._cut(starts[part.rank :: part.ranks], ids[part.rank :: part.ranks])
+
+    def sample_ids(self, step: int, salt: int = 0) -> Tensor:
+        """Returns the ids of the whole batch of a step, [b] int64."""
+        return torch.from_numpy(self._windows(step, salt)[1].copy())
+
+    def take(self, samples: NDArray[np.int64], salt: int = 0) -> dict[str, Tensor]:
+        """Returns the windows of samples; see `Samples`."""
+        return self._cut(*self._place(samples, salt))
+
+    def ids(self, samples: NDArray[np.int64], salt: int = 0) -> NDArray[np.int64]:
+        """Returns the ids of samples; see `Samples`."""
+        return self._place(samples, salt)[1]
+
+    def documents_of(self, sample_id: int, salt: int = 0) -> list[int]:
+        """Returns the documents that a window has tokens of, the token after it (the last target) counted.
+
+        Raises:
+            DataError: the stream was not told where documents begin.
+        """
+        if self.offsets is None:
+            raise DataError("nobody said where documents begin", where="windows", fix="give `offsets`")
+        epoch, window = divmod(sample_id, self.windows)
+        start = self._offset(epoch, salt) + window * self.context
+        first, last = np.searchsorted(self.offsets, [start, start + self.context], side="right") - 1
+        inside = range(int(first), int(last) + 1)
+        return [one if self.documents is None else int(self.documents[one]) for one in inside]
+
+    def _cut(self, starts: NDArray[np.int64], ids: NDArray[np.int64]) -> dict[str, Tensor]:
         cut = np.stack([self.tokens[start : start + self.context + 1] for start in starts.tolist()])
         rows = torch.from_numpy(cut.astype(np.int64))  # [b, t + 1]
         return {
@@ -123,10 +205,6 @@ class WindowStream:
             "targets": rows[:, 1:].contiguous(),
             "sample_ids": torch.from_numpy(ids.copy()),
         }
-
-    def sample_ids(self, step: int, salt: int = 0) -> Tensor:
-        """Returns the ids of the whole batch of a step, [b] int64."""
-        return torch.from_numpy(self._windows(step, salt)[1].copy())
 
     def _windows(self, step: int, salt: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """First tokens and ids of the windows of a step."""
@@ -146,22 +224,32 @@ class WindowStream:
         return block
 
     def _draw(self, number: int, salt: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        samples = np.arange(number * self._together, (number + 1) * self._together)
+        return self._place(np.arange(number * self._together, (number + 1) * self._together), salt)
+
+    def _place(self, samples: NDArray[np.int64], salt: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """First tokens and ids of samples."""
         epochs, places = np.divmod(samples, self.windows)
         starts, ids = np.empty_like(samples), np.empty_like(samples)
         for epoch in np.unique(epochs).tolist():
             chosen = epochs == epoch
             order = salted_key(salt, self.seed, epoch, 0)
-            offset = salted_key(salt, self.seed, epoch, 1) % self._offsets
             windows = permute(places[chosen], self.windows, order)
-            starts[chosen] = offset + windows * self.context
+            starts[chosen] = self._offset(epoch, salt) + windows * self.context
             ids[chosen] = epoch * self.windows + windows
         return starts, ids
 
+    def _offset(self, epoch: int, salt: int) -> int:
+        """The first token of an epoch's windows."""
+        return salted_key(salt, self.seed, epoch, 1) % self._offsets
+
     def _fingerprint(self) -> str:
-        """A hash of the settings and of blocks spread over the tokens: enough to notice another corpus."""
         settings = f"windows {len(self.tokens)} {self.context} {self.batch_size} {self.seed}"
-        digest = hashlib.sha256(settings.encode())
-        for start in np.linspace(0, max(0, len(self.tokens) - _BLOCK), _BLOCKS).astype(np.int64).tolist():
-            digest.update(np.ascontiguousarray(self.tokens[start : start + _BLOCK], dtype="<u4").tobytes())
-        return digest.hexdigest()
+        return fingerprint(settings, self.tokens)
+
+
+def fingerprint(settings: str, tokens: NDArray[Any] | Stored | Chosen) -> str:
+    """Returns a hash of settings and of blocks spread over the tokens: enough to notice another corpus."""
+    digest = hashlib.sha256(settings.encode())
+    for start in np.linspace(0, max(0, len(tokens) - _BLOCK), _BLOCKS).astype(np.int64).tolist():
+        digest.update(np.ascontiguousarray(tokens[start : start + _BLOCK], dtype="<u4").tobytes())
+    return digest.hexdigest()

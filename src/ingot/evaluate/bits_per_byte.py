@@ -44,7 +44,10 @@ _LOGITS = 256
 class Encodes(Protocol):
     """What is asked of a tokenizer here."""
 
-    bos_id: int
+    @property
+    def bos_id(self) -> int:
+        """The id that begins every document."""
+        ...
 
     def encode(self, text: str) -> list[int]:
         """Returns the ids of a text, without BOS."""

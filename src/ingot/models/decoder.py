@@ -15,12 +15,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, NamedTuple, Self
 
+import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from ingot.config import Config
 from ingot.nn.activations import gelu
-from ingot.nn.attention import Attend, Attention, causal
+from ingot.nn.attention import Attend, Attention, WithinDocuments, causal, document_starts
 from ingot.nn.feed_forward import FeedForward, SwiGLU, squared_relu
 from ingot.nn.initialisation import initialise
 from ingot.nn.mixed import shortened
@@ -143,19 +144,26 @@ class Decoder(nn.Module):
         positions: Tensor | None = None,
         attend: Attend | None = None,
         logits: bool = True,
+        documents: Tensor | None = None,
     ) -> Outputs:
         """Predicts the next token at every place.
 
         Args:
             tokens: [b, t] int64.
-            positions: [b, t] or [t] int64; None counts from 0.
+            positions: [b, t] or [t] int64; None counts from 0, in each document where there are several.
             attend: how queries meet keys (a cache, a document mask); None is plain causal attention.
             logits: whether to apply the head; a fused head and loss asks for hidden states only.
+            documents: [b, t] integers, where rows hold several documents side by side: neighbours with the
+                same number are of one document, and see nothing of the others; `attend` is not used then.
 
         Returns:
             Hidden states [b, t, d] and logits [b, t, v] or None.
         """
         t = tokens.shape[1]
+        if documents is not None:
+            starts = document_starts(documents)
+            attend = WithinDocuments(starts)
+            positions = torch.arange(t, device=tokens.device) - starts if positions is None else positions
         x = self.embedding(tokens)
         if self.positions is not None:
             x = x + (self.positions.weight[:t] if positions is None else self.positions(positions))

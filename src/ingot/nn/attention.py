@@ -20,10 +20,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from ingot.nn import blocked_attention
+from ingot.nn import blocked_attention, document_attention
 from ingot.nn.linear import Linear
 from ingot.nn.mixed import shortened
 from ingot.nn.positions import Angles, rotate
@@ -45,6 +46,53 @@ def causal(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return scaled_dot_product_attention(
         query, key, value, is_causal=True, enable_gqa=query.shape[1] != key.shape[1]
     )
+
+
+def document_starts(documents: Tensor) -> Tensor:
+    """Returns the place in its row at which the document of each token begins.
+
+    Args:
+        documents: [b, t] integers; neighbours with the same number are of one document.
+
+    Returns:
+        [b, t] int32.
+
+    Example:
+        >>> document_starts(torch.tensor([[0, 0, 1, 1, 1]])).tolist()
+        [[0, 0, 2, 2, 2]]
+    """
+    places = torch.arange(documents.shape[1], dtype=torch.int32, device=documents.device)
+    begins = torch.ones_like(documents, dtype=torch.bool)
+    begins[:, 1:] = documents[:, 1:] != documents[:, :-1]
+    starts: Tensor = torch.where(begins, places, 0).cummax(1).values
+    return starts
+
+
+class WithinDocuments:
+    """Causal attention over rows of several documents: a token sees those before it in its own document.
+
+    Args:
+        starts: [b, t] int32, from `document_starts`.
+    """
+
+    def __init__(self, starts: Tensor) -> None:
+        self.starts = starts
+
+    def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """See `Attend`."""
+        query, key, value = shortened(query), shortened(key), shortened(value)
+        if blocked_attention.suits(query):
+            return blocked_attention.attend(query, key, value, self.starts)
+        if query.device.type == "cpu":
+            return document_attention.attend(query, key, value, self.starts)
+        shared = query.shape[1] != key.shape[1]
+        mask = self.mask(query.shape[2])
+        return scaled_dot_product_attention(query, key, value, attn_mask=mask, enable_gqa=shared)
+
+    def mask(self, t: int) -> Tensor:
+        """Returns which key each query sees, [b, 1, t, t] bool."""
+        places = torch.arange(t, dtype=self.starts.dtype, device=self.starts.device)
+        return ((places >= self.starts[..., None]) & (places <= places[:, None]))[:, None]
 
 
 class Attention(nn.Module):

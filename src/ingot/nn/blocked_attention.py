@@ -12,6 +12,9 @@ queries  | s s                 |  a block of B queries meets the keys up to its 
    2B    | s s s s s s         |  probabilities are kept for the way back (bf16: 2 bytes a score)
 ```
 
+Where rows hold several documents, each query has a first key that it sees, the beginning of its document;
+scores before it are masked.
+
 Dao et al. 2022, arXiv 2205.14135, explain why the scores must not travel to memory and back.
 """
 
@@ -46,7 +49,7 @@ def suits(query: Tensor) -> bool:
     return wanted and query.shape[2] <= LONGEST
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, starts: Tensor | None = None) -> Tensor:
     """Causal attention, scaled by 1/sqrt(e).
 
     Probabilities have the inputs' dtype, as in any attention written out under autocast.
@@ -55,13 +58,15 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         query: [b, h, t, e].
         key: [b, k, t, e], k a divisor of h.
         value: [b, k, t, e].
+        starts: [b, t] int32, the first key that each query sees, never less than that of the query before;
+            None means 0.
 
     Returns:
         [b, h, t, e].
     """
-    if tiles.suits(query):
+    if starts is None and tiles.suits(query):
         return tiles.attend(query, key, value)
-    mixed, _ = _attend(query, key, value)
+    mixed, _ = _attend(query, key, value, starts)
     return mixed
 
 
@@ -79,6 +84,13 @@ def _mask(start: int, stop: int, shared: int, like: Tensor) -> Tensor:
     mask = torch.zeros(stop - start, stop, dtype=like.dtype)
     mask[:, start:] = torch.full((stop - start, stop - start), float("-inf"), dtype=like.dtype).triu(1)
     return mask.repeat(shared, 1)
+
+
+def _hidden(mask: Tensor, starts: Tensor, start: int, stop: int, kv_heads: int, shared: int) -> Tensor:
+    """The mask of a block for some rows of the batch, in which queries have a first key. [n*k, g*B, keys]."""
+    before = torch.arange(stop, dtype=starts.dtype) < starts[:, start:stop, None]  # [n, B, keys]
+    block = mask[: stop - start].masked_fill(before, float("-inf"))
+    return block.repeat_interleave(kv_heads, 0).repeat(1, shared, 1)
 
 
 def _pieces(b: int, h: int, t: int, bytes_each: int) -> Iterator[slice]:
@@ -100,7 +112,7 @@ def _grouped(x: Tensor, k: int) -> Tensor:
 
 
 @torch.library.custom_op("ingot::blocked_attention", mutates_args=())
-def _attend(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+def _attend(query: Tensor, key: Tensor, value: Tensor, starts: Tensor | None = None) -> tuple[Tensor, Tensor]:
     b, h, t, e = query.shape
     k = key.shape[1]
     mixed = query.new_empty(b, t, h, e).transpose(1, 2)
@@ -111,6 +123,8 @@ def _attend(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         keys, values = _flat(key[rows]).mT, _flat(value[rows])
         for (start, stop), mask in reversed(list(zip(_blocks(t), masks, strict=True))):
             queries = _grouped(query[rows, :, start:stop], k)
+            if starts is not None:
+                mask = _hidden(mask, starts[rows], start, stop, k, h // k)
             scores = torch.baddbmm(mask, queries, keys[..., :stop], alpha=e**-0.5)  # [n*k, g*B, keys]
             chances = kept[at : at + scores.numel()].view_as(scores)
             at += scores.numel()
@@ -121,7 +135,7 @@ def _attend(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @_attend.register_fake
-def _(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+def _(query: Tensor, key: Tensor, value: Tensor, starts: Tensor | None = None) -> tuple[Tensor, Tensor]:
     b, h, t, e = query.shape
     return query.new_empty(b, t, h, e).transpose(1, 2), query.new_empty(b * h * _scores(t))
 
@@ -168,12 +182,12 @@ def _(
     return to_query, to_key, to_value
 
 
-def _keep(ctx, inputs: tuple[Tensor, Tensor, Tensor], output: tuple[Tensor, Tensor]) -> None:  # type: ignore[no-untyped-def]
-    ctx.save_for_backward(*inputs, output[1])
+def _keep(ctx, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:  # type: ignore[no-untyped-def]
+    ctx.save_for_backward(*inputs[:3], output[1])
 
 
-def _backward(ctx, given: Tensor, _: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[no-untyped-def]
-    return _gradient(given, *ctx.saved_tensors)
+def _backward(ctx, given: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[no-untyped-def]
+    return *_gradient(given, *ctx.saved_tensors), None  # hidden keys have chances of 0: no mask is needed
 
 
 _attend.register_autograd(_backward, setup_context=_keep)

@@ -12,7 +12,8 @@ class CausalLM:
     """Cross-entropy of the next token, in nats, over the targets that are not ignored.
 
     Batch: `inputs` [b, t] int64, `targets` [b, t] int64 with -100 where nothing is learned (prompts,
-    padding). Fine-tuning on the assistant's tokens only is this objective with such targets.
+    padding). Fine-tuning on the assistant's tokens only is this objective with such targets. Rows that
+    hold several documents also bring `documents` and `positions` [b, t], which the model is given.
 
     Example:
         >>> CausalLM().weight({"targets": torch.tensor([[5, -100, 7]])})
@@ -25,7 +26,8 @@ class CausalLM:
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
         """Returns the summed negative log-likelihood."""
-        logits = model(batch["inputs"]).logits  # [b, t, v]
+        where = {name: batch[name] for name in ("positions", "documents") if name in batch}
+        logits = model(batch["inputs"], **where).logits  # [b, t, v]
         nats = cross_entropy(
             logits.float().flatten(0, 1), batch["targets"].flatten(), ignore_index=IGNORED, reduction="sum"
         )

@@ -25,6 +25,8 @@ from ingot.stages import STAGES, config_class, stage_class
 
 FOLDER = Path(__file__).parent
 
+_DATA = ("data=", "data.path=")
+
 
 class Recipe(Config):
     """What to make and how: the stages in order, with the settings that differ from their defaults."""
@@ -79,12 +81,16 @@ def names() -> list[str]:
 def find(recipe: str) -> Path:
     """Returns the file of a recipe given by name (one of the package's) or by path.
 
+    `recipes/NAME.yaml` is the package's where there is no such file.
+
     Raises:
         ConfigError: there is none; names the nearest one.
     """
     if recipe in names():
         return FOLDER / f"{recipe}.yaml"
     path = Path(recipe)
+    if path.parts[-2:-1] == (FOLDER.name,) and path.stem in names() and not path.exists():
+        return FOLDER / path.name
     if path.suffix in (".yaml", ".yml") or path.exists():
         return path
     raise ConfigError(f"no recipe '{recipe}'", where="recipe", fix=did_you_mean(recipe, names()))
@@ -96,7 +102,7 @@ def load(recipe: str, changes: Sequence[str] = (), quick: bool = False) -> Recip
     Args:
         recipe: a name or a path.
         changes: `a.b=c` texts: `pretrain.context=256` sets a stage's key, `minutes=3`, `seed=1` and
-            `data=DIR` the recipe's own.
+            `data=DIR` (or `data.path=DIR`) the recipe's own.
         quick: also apply the recipe's `quick` block, its smallest setting.
 
     Raises:
@@ -110,8 +116,8 @@ def load(recipe: str, changes: Sequence[str] = (), quick: bool = False) -> Recip
             raise ConfigError("has no quick setting", where=path, fix="run it without --quick")
         values = _merge(values, smallest)
     values.setdefault("name", path.stem)
-    places = [change.removeprefix("data=") for change in changes if change.startswith("data=")]
-    others = [change for change in changes if not change.startswith("data=")]
+    places = [change.partition("=")[2] for change in changes if change.startswith(_DATA)]
+    others = [change for change in changes if not change.startswith(_DATA)]
     values = override(values, [_addressed(change, values, path) for change in others])
     if places:
         values = _with_data(values, places[-1], path)
@@ -164,6 +170,9 @@ def run(
         Every stage's artifact, in order.
     """
     stages = build(recipe)
+    for stage in stages:
+        if hasattr(stage, "watch"):
+            stage.watch(progress)
     made = Pipeline(stages, out).run(progress, recipe.seed, device, resolved(recipe, stages), crew)
     report = latest(out, "report")
     if crew.lead and report is not None and (report.path / "report.html").is_file():
@@ -175,8 +184,15 @@ def _with_data(values: Mapping[str, Any], text: str, path: Path) -> dict[str, An
     """The values with the user's text in them; a path holds what YAML would misread, so it goes around."""
     if "prepare" not in (values.get("stages") or {}):
         raise ConfigError("has no stage 'prepare' to take data", where=path, fix="leave the data out")
-    place = str(Path(text).expanduser().absolute()) if text not in ("", "null") else None
+    place = _located(text) if text not in ("", "null") else None
     return _merge(values, {"stages": {"prepare": {"data": place}}})
+
+
+def _located(text: str) -> str:
+    """The full path of a place; a URL or the name of a public corpus (`name@`) is none."""
+    if "://" in text or text.endswith("@"):
+        return text
+    return str(Path(text).expanduser().absolute())
 
 
 def _addressed(change: str, values: Mapping[str, Any], path: Path) -> str:

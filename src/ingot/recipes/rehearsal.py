@@ -24,7 +24,7 @@ from ingot.recipes import Recipe, build
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ingot.data.stream import WindowStream
+    from ingot.data.stream import Stream
     from ingot.stages.pretrain import PretrainConfig, Setup
     from ingot.train.find_rate import Finding
     from ingot.train.profile import Profile
@@ -169,7 +169,7 @@ def profiled(recipe: Recipe, out: Path, progress: Progress, device: str) -> Prof
 class _Counted:
     """A stream whose batches are counted by a task."""
 
-    def __init__(self, stream: WindowStream, task: Task) -> None:
+    def __init__(self, stream: Stream, task: Task) -> None:
         self.stream, self.task = stream, task
 
     def batch(self, step: int) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from ingot import device as machine
-from ingot.data.stream import Part, WindowStream
+from ingot.data.stream import Part, Stream
 from ingot.models.decoder import Decoder, DecoderConfig
 from ingot.objectives.causal import CausalLM
 from ingot.stages.fitting import fitting_rows
@@ -46,7 +46,7 @@ class Trial:
     """
 
     def __init__(
-        self, config: PretrainConfig, model: DecoderConfig, stream: WindowStream, context: Context
+        self, config: PretrainConfig, model: DecoderConfig, stream: Stream, context: Context
     ) -> None:
         self.config, self.model, self.stream, self.context = config, model, stream, context
         self.part = Part(0, context.crew.world)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
+import numpy as np
 import torch
-from pydantic import Field
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
 
 from ingot import device as machine
 from ingot.data.corpus import read_documents
 from ingot.data.document import Document
+from ingot.data.mixture import MixtureConfig, mix_sources
+from ingot.data.pack import PackedStream
 from ingot.data.shards import Tokens
-from ingot.data.stream import WindowStream
+from ingot.data.stream import Stream, WindowStream
 from ingot.errors import ConfigError, ResourceError
 from ingot.models.decoder import Decoder, DecoderConfig
 from ingot.objectives.causal import CausalLM
@@ -42,7 +46,12 @@ class PretrainConfig(TrainingConfig):
         minutes: for the stage, planning included; the model's size and the number of steps follow.
         depth: layers, where they should not follow from the minutes.
         context: tokens that the model sees at once.
-        batch_size: windows per step, over all ranks.
+        batch_size: rows per step, over all ranks.
+        packing: what a row is. windows (or null): the next tokens of the training text, whatever documents
+            they are of. best_fit: whole documents side by side, each of which sees itself only; those longer
+            than the context are split (docs/data.md).
+        overlap: tokens that the pieces of a split document share, to be seen and not learnt twice.
+        mixture: how the sources of the corpus are mixed, or null for the corpus as it is.
         compile: whether torch.compile may be used where it pays.
     """
 
@@ -50,7 +59,41 @@ class PretrainConfig(TrainingConfig):
     depth: int | None = Field(default=None, gt=0, le=64)
     context: int = Field(default=512, ge=16)
     batch_size: int = Field(default=16, gt=0)
+    packing: Literal["windows", "best_fit"] | None = None
+    overlap: int = Field(default=0, ge=0)
+    mixture: MixtureConfig | None = None
     compile: bool = True
+
+    @model_validator(mode="after")
+    def _overlap_fits(self) -> Self:
+        if self.overlap and self.packing != "best_fit":
+            raise ValueError("an overlap is of pieces of documents: it needs packing: best_fit")
+        if self.overlap >= self.context:
+            raise ValueError(f"overlap ({self.overlap}) must be less than context ({self.context})")
+        return self
+
+    def stream(self, tokens: Tokens, context: int, batch_size: int, seed: int, end_id: int) -> Stream:
+        """Returns the rows to train on.
+
+        Args:
+            tokens: of the corpus.
+            context: tokens of a row.
+            batch_size: rows of a step.
+            seed: of their order.
+            end_id: the token that follows a document.
+
+        Raises:
+            DataError: too little text, or a mixture of sources that the corpus has not.
+        """
+
+        def rows(documents: NDArray[np.int64] | None) -> PackedStream | WindowStream:
+            if self.packing == "best_fit":
+                return PackedStream(tokens, context, batch_size, seed, end_id, self.overlap, documents)
+            return WindowStream.over(tokens, context, batch_size, seed, documents)
+
+        return (
+            rows(None) if self.mixture is None else mix_sources(self.mixture, tokens, rows, batch_size, seed)
+        )
 
 
 class Setup(NamedTuple):
@@ -59,7 +102,7 @@ class Setup(NamedTuple):
     model: Decoder
     tokenizer: Tokenizer
     tokens: Tokens
-    stream: WindowStream
+    stream: Stream
     optimizer: Joint
     train: TrainConfig
     validate: Callable[[], dict[str, float]] | None
@@ -140,7 +183,7 @@ class Pretrain:
             model,
             tokenizer,
             tokens,
-            WindowStream(tokens.tokens, config.context, plan["batch_size"], context.seed),
+            self.config.stream(tokens, config.context, plan["batch_size"], context.seed, tokenizer.bos_id),
             self.config.optimizer.build(model, dtype),
             train,
             validation(model, CausalLM(), batches, dtype, context.device),
@@ -150,15 +193,16 @@ class Pretrain:
     def plan(self, context: Context) -> dict[str, Any]:
         """Measures this machine and fixes size, precision, compilation and steps."""
         source = context.parents["tokenizer"]
-        vocabulary, tokens = load_tokenizer(source).vocab_size, Tokens.open(source.path)
+        tokenizer, tokens = load_tokenizer(source), Tokens.open(source.path)
         world = context.crew.world
         start = time.perf_counter()
         held = resident()
         with context.progress.task("measuring this machine") as task:
-            proposal, flops = offer(self.config, len(tokens), vocabulary, context.device, world)
+            proposal, flops = offer(self.config, len(tokens), tokenizer.vocab_size, context.device, world)
             task.advance(1, f"{flops / 1e9:.0f} GFLOP/s of training")
             model = proposal.model
-            stream = WindowStream(tokens.tokens, model.context, self.config.batch_size, context.seed)
+            rows = self.config.batch_size
+            stream = self.config.stream(tokens, model.context, rows, context.seed, tokenizer.bos_id)
             trial = Trial(self.config, model, stream, context)
             eager = trial.seconds_per_step(compiled=False)
             left = self._left(start)

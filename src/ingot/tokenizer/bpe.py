@@ -1,125 +1,134 @@
-"""Byte-level BPE training: merge the most frequent pair of neighbouring tokens, again and again.
+"""Byte-pair encoding: merge the most frequent pair of neighbouring tokens, again and again.
 
-Gage 1994; Sennrich, Haddow and Birch 2016 (arXiv 1508.07909), on bytes as in GPT-2. A corpus of millions
-of words has few distinct pieces, so all work is on those: how often each piece occurs, how often each pair
-of tokens occurs, and which pieces hold it. A merge touches only the pieces that hold its pair.
+Gage 1994; Sennrich, Haddow and Birch 2016 (arXiv 1508.07909); on bytes as in GPT-2, or on characters as in
+LLaMA, where bytes stand in for characters that the alphabet lacks. `words` holds the corpus and does the
+merging; here is only which pair comes next, and when to stop.
 
-The next pair comes from a heap whose entries may be out of date: counts change under it. An entry is
-checked when it is taken, and put back with its true count if that has sunk; pairs that a merge makes are
-put in afresh. Among equal counts the pair with the smallest ids wins, as in the `tokenizers` library, so
-that the merges are the same as from its trainer.
+Among pairs that are equally frequent the one with the smallest ids wins, left before right. Ids count
+through the alphabet first (bytes in the order of their printable characters, characters by code point) and
+then through the merges. This is the rule of the `tokenizers` library, so the merges are those of its
+trainer, one by one.
 """
 
 from __future__ import annotations
 
-import heapq
-import itertools
-from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from ingot.progress import Task
+from ingot.tokenizer.alphabet import byte_words, character_words, choose_alphabet
 from ingot.tokenizer.bytes import BYTE_ORDER
-
-Pair = tuple[int, int]
+from ingot.tokenizer.words import Pair, Words
 
 MIN_FREQUENCY = 2
 """A pair that occurs once is no pattern: training stops there, even short of the number asked."""
 
 
-def train(pieces: Mapping[str, int], merges: int, task: Task | None = None) -> list[Pair]:
-    """Learns merges from counted pieces.
+def train(
+    pieces: Mapping[str, int],
+    merges: int,
+    task: Task | None = None,
+    *,
+    min_frequency: int = MIN_FREQUENCY,
+    max_token_length: int | None = None,
+) -> list[Pair]:
+    """Learns merges of bytes from counted pieces.
 
     Args:
         pieces: text piece -> how often it occurs.
         merges: how many merges to learn at most.
         task: is told of every merge.
+        min_frequency: pairs that are rarer are not merged.
+        max_token_length: bytes that a token may have at most; None for any number.
 
     Returns:
         Pairs of token ids; merge i makes token 256 + i. Fewer than asked where no pair is left that occurs
-        at least twice.
+        often enough.
 
     Example:
         >>> train({"aaa": 3}, merges=2)    # "a" is id 64: aa, then aa+a
         [(64, 64), (256, 64)]
     """
-    task = task or Task()
-    words, counts = _as_tokens(pieces)
-    pair_counts, holders = _index(words, counts)
-    heap = [(-count, pair) for pair, count in pair_counts.items()]
-    heapq.heapify(heap)
+    words = byte_words(pieces, min_frequency)
+    return learn(words, [1] * len(BYTE_ORDER), merges, task, max_token_length)
 
+
+@dataclass(frozen=True)
+class CharacterMerges:
+    """What training on characters gives.
+
+    Args:
+        alphabet: characters by id.
+        merges: pairs of ids; merge i makes token len(alphabet) + i.
+    """
+
+    alphabet: tuple[str, ...]
+    merges: list[Pair]
+
+    def tokens(self) -> list[str]:
+        """The text of every token, by id."""
+        texts = list(self.alphabet)
+        for left, right in self.merges:
+            texts.append(texts[left] + texts[right])
+        return texts
+
+
+def train_characters(
+    pieces: Mapping[str, int],
+    merges: int,
+    task: Task | None = None,
+    *,
+    min_frequency: int = MIN_FREQUENCY,
+    max_token_length: int | None = None,
+    initial_alphabet: Iterable[str] = (),
+    limit_alphabet: int | None = None,
+) -> CharacterMerges:
+    """Learns an alphabet and merges of its characters from counted pieces.
+
+    A character outside the alphabet parts the piece that it stands in: no token reaches across it.
+
+    Args:
+        pieces: text piece -> how often it occurs.
+        merges: how many merges to learn at most.
+        task: is told of every merge.
+        min_frequency: pairs that are rarer are not merged.
+        max_token_length: characters that a token may have at most; None for any number.
+        initial_alphabet: characters to have even if they do not occur.
+        limit_alphabet: characters to have at most, the most frequent ones; None for all that occur.
+
+    Example:
+        >>> train_characters({"naïve": 5, "ïve": 1}, merges=2).tokens()
+        ['a', 'e', 'n', 'v', 'ï', 've', 'ïve']
+    """
+    alphabet = choose_alphabet(pieces, initial_alphabet, limit_alphabet)
+    words = character_words(pieces, alphabet, min_frequency)
+    learned = learn(words, [1] * len(alphabet), merges, task, max_token_length)
+    return CharacterMerges(tuple(alphabet), learned)
+
+
+def learn(
+    words: Words, lengths: Sequence[int], merges: int, task: Task | None, max_token_length: int | None
+) -> list[Pair]:
+    """Merges the best pair until there are enough merges, or no pair is left.
+
+    Args:
+        words: the corpus; is merged.
+        lengths: length of every symbol of the alphabet, in the unit of `max_token_length`.
+        merges: how many to learn at most.
+        task: is told of every merge.
+        max_token_length: what a token may have at most, or None.
+    """
+    task = task or Task()
+    lengths = list(lengths)
     learned: list[Pair] = []
-    while len(learned) < merges and heap:
-        negative, pair = heapq.heappop(heap)
-        count = pair_counts[pair]
-        if count != -negative:
-            if count > 0:
-                heapq.heappush(heap, (-count, pair))
+    while len(learned) < merges and (best := words.best()):
+        _, pair = best
+        length = lengths[pair[0]] + lengths[pair[1]]
+        if max_token_length is not None and length > max_token_length:
+            words.forget(pair)
             continue
-        if count < MIN_FREQUENCY:
-            break
-        token = 256 + len(learned)
+        words.merge(pair, len(lengths))
+        lengths.append(length)
         learned.append(pair)
-        grown: set[Pair] = set()
-        for index in holders.pop(pair):
-            changes = _merge(words[index], pair, token)
-            for changed, difference in changes:
-                pair_counts[changed] += difference * counts[index]
-                if difference > 0:
-                    holders[changed].add(index)
-                    grown.add(changed)
-        del pair_counts[pair]
-        for new in grown:
-            if new != pair and pair_counts[new] > 0:
-                heapq.heappush(heap, (-pair_counts[new], new))
         task.advance()
     return learned
-
-
-def _as_tokens(pieces: Mapping[str, int]) -> tuple[list[list[int]], list[int]]:
-    """Every distinct piece of two bytes or more as a list of token ids, and its count."""
-    id_of = bytearray(256)
-    for token, byte in enumerate(BYTE_ORDER):
-        id_of[byte] = token
-    table = bytes(id_of)
-    words, counts = [], []
-    for piece, count in pieces.items():
-        encoded = piece.encode("utf-8", errors="replace").translate(table)
-        if len(encoded) > 1:
-            words.append(list(encoded))
-            counts.append(count)
-    return words, counts
-
-
-def _index(words: list[list[int]], counts: list[int]) -> tuple[Counter[Pair], defaultdict[Pair, set[int]]]:
-    """How often each pair occurs, and the indexes of the words that hold it."""
-    pair_counts: Counter[Pair] = Counter()
-    holders: defaultdict[Pair, set[int]] = defaultdict(set)
-    for index, (word, count) in enumerate(zip(words, counts, strict=True)):
-        for pair in itertools.pairwise(word):
-            pair_counts[pair] += count
-            holders[pair].add(index)
-    return pair_counts, holders
-
-
-def _merge(word: list[int], pair: Pair, token: int) -> list[tuple[Pair, int]]:
-    """Replaces the pair in the word, left to right, and returns which pairs came (+1) and went (-1)."""
-    left, right = pair
-    changes: list[tuple[Pair, int]] = []
-    position = 0
-    while True:
-        try:
-            position = word.index(left, position, len(word) - 1)
-        except ValueError:
-            return changes
-        if word[position + 1] != right:
-            position += 1
-            continue
-        if position > 0:
-            before = word[position - 1]
-            changes += (((before, left), -1), ((before, token), +1))
-        if position + 2 < len(word):
-            after = word[position + 2]
-            changes += (((right, after), -1), ((token, after), +1))
-        word[position : position + 2] = [token]
-        position += 1

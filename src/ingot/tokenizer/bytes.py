@@ -33,3 +33,16 @@ def unprintable(text: str) -> bytes:
         KeyError: a character that stands for no byte.
     """
     return bytes(_TO_BYTE[character] for character in text)
+
+
+def named_bytes(name: str) -> bytes:
+    """The bytes of a token by its name: what `printable` wrote, or for any other text its UTF-8.
+
+    Example:
+        >>> named_bytes("Ġto"), named_bytes("<｜end｜>").decode()
+        (b' to', '<｜end｜>')
+    """
+    try:
+        return unprintable(name)
+    except KeyError:
+        return name.encode("utf-8", errors="replace")

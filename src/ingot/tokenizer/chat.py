@@ -27,7 +27,7 @@ TEMPLATE = (
 )
 """The Jinja source that stands in `tokenizer_config.json`."""
 
-_BOS, _START, _END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
+_BOS = "<|endoftext|>"
 
 Message = Mapping[str, Any]
 
@@ -66,9 +66,10 @@ def encode_chat(
 
     Raises:
         RequestError: no message, or one without a role or content of text.
+        ArtifactError: the tokenizer has no control tokens for the ends of messages.
     """
     _check(messages)
-    start, end = tokenizer.special[_START], tokenizer.special[_END]
+    start, end = tokenizer.role_id("start"), tokenizer.role_id("end")
     newline = tokenizer.encode("\n")
     ids, mask = [tokenizer.bos_id], [False]
     for message in messages:

@@ -1,136 +1,95 @@
-"""Tokenizer files: `tokenizer.json` and `tokenizer_config.json`, as `transformers` and vLLM read them.
+"""Tokenizer files: which format lies at a place, and writing any of them.
 
-The class is declared as `PreTrainedTokenizerFast`, which takes `tokenizer.json` as it is; a model's own
-tokenizer class would rebuild it by its own rules and give other ids. No BOS is added to a text: documents
-and the chat template bring their own.
+```
+tokenizer.json (+ tokenizer_config.json)   everything; what this package writes
+vocab.json + merges.txt                     GPT-2's; also encoder.json + vocab.bpe
+*.tiktoken                                  ranks; also tokenizer.model of Llama 3
+*.model                                     SentencePiece: Unigram and BPE
+```
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from ingot.atomic import write_atomic
-from ingot.errors import ArtifactError
-from ingot.tokenizer.bytes import BYTE_ORDER, printable, unprintable
-from ingot.tokenizer.chat import TEMPLATE
-from ingot.tokenizer.split import PATTERN
+from ingot.errors import ConfigError, did_you_mean
+from ingot.tokenizer import gpt2_files, hugging_face, sentencepiece, tiktoken_ranks
+from ingot.tokenizer.parts import Parts
+from ingot.tokenizer.reading import read_bytes, refuse
+from ingot.tokenizer.split import Splitter
 
-TOKENIZER = "tokenizer.json"
-SETTINGS = "tokenizer_config.json"
+FORMATS = ("huggingface", "gpt2", "tiktoken", "sentencepiece")
+"""What `export` writes: a folder with tokenizer.json, a folder with vocab.json and merges.txt, or a file."""
 
-
-def write(
-    folder: Path, tokens: Sequence[bytes], merges: Sequence[tuple[int, int]], special: Mapping[str, int]
-) -> None:
-    """Writes both files.
-
-    Args:
-        folder: where to; made if missing.
-        tokens: the bytes of every ordinary token, by id.
-        merges: pairs of ids.
-        special: control token -> id: BOS, start, end and pad, in this order.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / TOKENIZER, json.dumps(_tokenizer(tokens, merges, special), ensure_ascii=False))
-    write_atomic(folder / SETTINGS, json.dumps(_settings(special), indent=2, ensure_ascii=False) + "\n")
+_PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
+_PATTERN_BY_NAME = (
+    ("r50k", "gpt2"),
+    ("p50k", "gpt2"),
+    ("gpt2", "gpt2"),
+    ("o200k", "o200k"),
+    ("qwen", "qwen2"),
+)
+"""The split that belongs to a rank file by its name; any other file gets cl100k's, as Llama 3's."""
 
 
-def read_merges(folder: Path, specials: Sequence[str]) -> list[tuple[int, int]]:
-    """Reads the merges back from `tokenizer.json`.
+def load(place: Path, split: str | None = None, specials: Sequence[str] = ()) -> Parts:
+    """Reads a tokenizer from a folder or a file of any format.
 
     Args:
-        folder: where it lies.
-        specials: the control tokens that must follow the ordinary ones.
+        place: a folder that holds one of the formats, or one file of it.
+        split: name or pattern of the split, for formats that do not hold it; None goes by the file's name.
+        specials: control tokens that follow the ranks of a rank file.
 
     Raises:
-        ArtifactError: the file is missing, damaged, or a tokenizer of another kind.
+        ArtifactError: nothing there, damaged, or of a kind that is not supported.
     """
-    path = folder / TOKENIZER
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        what = f"cannot be read ({error.strerror})"
-        raise ArtifactError(what, where=path, fix="give a folder that holds a tokenizer") from None
-    except ValueError:
-        raise ArtifactError("is damaged: not JSON", where=path, fix="make the tokenizer again") from None
-    try:
-        return _parse(content, specials)
-    except (KeyError, TypeError, ValueError, AttributeError):
-        what = "is not a byte-level BPE tokenizer of ours"
-        raise ArtifactError(what, where=path, fix="use a folder that ingot made") from None
+    if not place.is_dir():
+        return _file(place, split, specials)
+    for name in (hugging_face.TOKENIZER, *(first for first, _ in _PAIRS), "tokenizer.model", "spiece.model"):
+        if (place / name).is_file():
+            return _file(place / name, split, specials)
+    others = sorted([*place.glob("*.tiktoken"), *place.glob("*.model")])
+    return _file(others[0] if len(others) == 1 else place / hugging_face.TOKENIZER, split, specials)
 
 
-def _parse(content: dict[str, Any], specials: Sequence[str]) -> list[tuple[int, int]]:
-    """The merges of a parsed `tokenizer.json`; any surprise is a KeyError or ValueError."""
-    vocabulary: dict[str, int] = content["model"]["vocab"]
-    ids = {unprintable(text): token for text, token in vocabulary.items()}
-    pairs = [(unprintable(left), unprintable(right)) for left, right in content["model"]["merges"]]
-    tokens = [bytes([byte]) for byte in BYTE_ORDER] + [left + right for left, right in pairs]
-    added = [(entry["content"], entry["id"]) for entry in content["added_tokens"]]
-    pattern = content["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"]
-    same = (
-        pattern == PATTERN
-        and [ids[token] for token in tokens] == list(range(len(ids)))
-        and added == [(name, len(ids) + index) for index, name in enumerate(specials)]
-    )
-    if not same:
-        raise ValueError
-    return [(ids[left], ids[right]) for left, right in pairs]
+def export(parts: Parts, place: Path, form: str) -> None:
+    """Writes a tokenizer in a format.
+
+    Args:
+        parts: of the tokenizer.
+        place: a folder for "huggingface" and "gpt2", a file for "tiktoken" and "sentencepiece".
+        form: one of `FORMATS`.
+
+    Raises:
+        ConfigError: an unknown format.
+        ArtifactError: the format cannot hold this tokenizer.
+    """
+    writers = (hugging_face.write, gpt2_files.write, tiktoken_ranks.write, sentencepiece.write)
+    known = dict(zip(FORMATS, writers, strict=True))
+    if form not in known:
+        raise ConfigError(f"unknown format '{form}'", where="format", fix=did_you_mean(form, FORMATS))
+    known[form](place, parts)
 
 
-def _tokenizer(
-    tokens: Sequence[bytes], merges: Sequence[tuple[int, int]], special: Mapping[str, int]
-) -> dict[str, Any]:
-    """What `tokenizer.json` holds: split, bytes, merges, and back."""
-    texts = [printable(token) for token in tokens]
-    split = {"type": "Split", "pattern": {"Regex": PATTERN}, "behavior": "Isolated", "invert": False}
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [{"id": token, **_control(name)} for name, token in special.items()],
-        "normalizer": None,
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, byte_level]},
-        "post_processor": None,
-        "decoder": byte_level,
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": False,
-            "vocab": {text: token for token, text in enumerate(texts)},
-            "merges": [[texts[left], texts[right]] for left, right in merges],
-        },
-    }
+def _file(path: Path, split: str | None, specials: Sequence[str]) -> Parts:
+    pattern = None if split is None else Splitter(split).pattern
+    for vocabulary, merges in _PAIRS:
+        if path.name in (vocabulary, merges):
+            pattern = pattern or Splitter("gpt2").pattern
+            return gpt2_files.read(path.with_name(vocabulary), path.with_name(merges), pattern)
+    if path.suffix == ".json":
+        return hugging_face.read(path)
+    if path.suffix == ".tiktoken" or (path.suffix == ".model" and _is_ranks(path)):
+        guess = next((name for part, name in _PATTERN_BY_NAME if part in path.name.lower()), "cl100k")
+        return tiktoken_ranks.read(path, pattern or Splitter(guess).pattern, specials)
+    if path.suffix == ".model":
+        return sentencepiece.read(path)
+    fix = "give a folder, or a file that ends with .json, .model or .tiktoken"
+    raise refuse("is no tokenizer file", path, fix)
 
 
-def _settings(special: Mapping[str, int]) -> dict[str, Any]:
-    """What `tokenizer_config.json` holds: the class, the control tokens' roles, the chat template."""
-    bos, _, end, pad = special
-    return {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "added_tokens_decoder": {str(token): _control(name) for name, token in special.items()},
-        "bos_token": bos,
-        "eos_token": end,
-        "pad_token": pad,
-        "unk_token": None,
-        "add_bos_token": False,
-        "add_eos_token": False,
-        "clean_up_tokenization_spaces": False,
-        "model_max_length": 1_000_000_000,
-        "padding_side": "left",
-        "chat_template": TEMPLATE,
-    }
-
-
-def _control(name: str) -> dict[str, Any]:
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    return {"content": name, **flags}
+def _is_ranks(path: Path) -> bool:
+    """Whether the file is text like `IQ== 0`."""
+    line = read_bytes(path)[:200].partition(b"\n")[0].split()
+    return len(line) == 2 and line[1].isdigit()

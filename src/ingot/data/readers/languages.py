@@ -1,0 +1,117 @@
+"""Programming and markup languages by the suffix or the name of a file."""
+
+from __future__ import annotations
+
+PROSE = {".txt": "text", ".text": "text", ".md": "markdown", ".markdown": "markdown", ".rst": "rst"}
+"""Suffixes of plain files that people wrote for people, and the kind of document."""
+
+_SUFFIXES = {
+    "python": ".py .pyi",
+    "cython": ".pyx .pxd",
+    "c": ".c .h",
+    "c++": ".cc .cpp .cxx .hpp .hh .hxx",
+    "cuda": ".cu .cuh",
+    "objective-c": ".m",
+    "objective-c++": ".mm",
+    "c#": ".cs",
+    "f#": ".fs .fsx",
+    "visual basic": ".vb",
+    "java": ".java",
+    "kotlin": ".kt .kts",
+    "scala": ".scala",
+    "groovy": ".groovy .gradle",
+    "clojure": ".clj .cljs",
+    "javascript": ".js .mjs .cjs .jsx",
+    "typescript": ".ts .tsx",
+    "vue": ".vue",
+    "svelte": ".svelte",
+    "css": ".css",
+    "scss": ".scss",
+    "less": ".less",
+    "php": ".php",
+    "ruby": ".rb",
+    "go": ".go",
+    "rust": ".rs",
+    "swift": ".swift",
+    "dart": ".dart",
+    "lua": ".lua",
+    "perl": ".pl .pm",
+    "r": ".r",
+    "julia": ".jl",
+    "haskell": ".hs",
+    "ocaml": ".ml .mli",
+    "erlang": ".erl .hrl",
+    "elixir": ".ex .exs",
+    "elm": ".elm",
+    "nim": ".nim",
+    "zig": ".zig",
+    "d": ".d",
+    "crystal": ".cr",
+    "fortran": ".f .f90 .f95 .f03",
+    "pascal": ".pas",
+    "ada": ".adb .ads",
+    "cobol": ".cob",
+    "lisp": ".lisp",
+    "emacs lisp": ".el",
+    "scheme": ".scm",
+    "racket": ".rkt",
+    "prolog": ".pro",
+    "tcl": ".tcl",
+    "awk": ".awk",
+    "shell": ".sh .bash .zsh .fish",
+    "powershell": ".ps1",
+    "batch": ".bat .cmd",
+    "sql": ".sql",
+    "assembly": ".s .asm",
+    "verilog": ".v .sv",
+    "vhdl": ".vhd .vhdl",
+    "glsl": ".glsl",
+    "hlsl": ".hlsl",
+    "wgsl": ".wgsl",
+    "solidity": ".sol",
+    "protobuf": ".proto",
+    "graphql": ".graphql",
+    "thrift": ".thrift",
+    "terraform": ".tf",
+    "cmake": ".cmake",
+    "makefile": ".mk",
+    "dockerfile": ".dockerfile",
+    "tex": ".tex .sty",
+    "bibtex": ".bib",
+    "vim script": ".vim",
+    "nix": ".nix",
+    "coq": ".coq",
+    "lean": ".lean",
+    "agda": ".agda",
+    "idris": ".idr",
+    "yaml": ".yaml .yml",
+    "toml": ".toml",
+    "ini": ".ini .cfg",
+}
+
+LANGUAGES = {suffix: language for language, suffixes in _SUFFIXES.items() for suffix in suffixes.split()}
+"""Suffixes of source files, in lower case, and the language; ambiguous ones get the commonest."""
+
+NAMES = {
+    "makefile": "makefile",
+    "gnumakefile": "makefile",
+    "dockerfile": "dockerfile",
+    "cmakelists.txt": "cmake",
+    "rakefile": "ruby",
+    "gemfile": "ruby",
+    "jenkinsfile": "groovy",
+    "build.bazel": "starlark",
+}
+"""Whole names of source files, in lower case, and the language."""
+
+VENDORED = frozenset(
+    {
+        "node_modules",
+        "bower_components",
+        "jspm_packages",
+        "site-packages",
+        "dist-packages",
+        "__pycache__",
+    }
+)
+"""Folders of code that somebody else wrote or a program made; a folder with `pyvenv.cfg` is one too."""

@@ -1,0 +1,407 @@
+"""The preparing engine: workers, kills and changing files leave the same corpus, or say what they left."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ingot.data import prepare as engine
+from ingot.data import signatures, tables, units
+from ingot.data.corpus import read_counts, read_documents, read_ledger
+from ingot.data.units import Group, Large, Piece, Seen, plan
+from ingot.data.workers import Death, carry_out
+from ingot.pipeline import Context
+from ingot.progress import Progress
+from ingot.stages.prepare import Prepare, PrepareConfig
+
+TEXT = (
+    "the a river runs under old stone bridge where light falls on green water and birds sing in rain "
+    "while small boats carry grain from hill farms down to harbour towns that wake before dawn"
+)
+WORDS = TEXT.split()
+
+
+def prose(seed: int, words: int) -> str:
+    source = random.Random(seed)
+    return "\n".join(" ".join(source.choices(WORDS, k=12)) + "." for _ in range(words // 12)) + "\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Some files, some copies, one file that is large, and two that cannot be read."""
+    data = tmp_path / "data"
+    (data / "pages").mkdir(parents=True)
+    for index in range(60):
+        (data / "pages" / f"{index:02d}.md").write_text(prose(index, 300))
+    (data / "pages" / "copy.md").write_text(prose(7, 300))
+    (data / "pages" / "nearly.md").write_text(prose(8, 300).replace("harbour", "market", 1))
+    (data / "broken.txt").write_bytes(b"\xff\xfe\0")
+    (data / "short.txt").write_text("too short")
+    rows = [json.dumps({"text": prose(1000 + index, 120)}) for index in range(400)]
+    rows[17] = "{not json"
+    (data / "rows.jsonl").write_text("\n".join(rows) + "\n")
+    return data
+
+
+@pytest.fixture
+def small_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Units so small that a small corpus has many."""
+    for module, values in SMALL.items():
+        for name, value in values.items():
+            monkeypatch.setattr(sys.modules[module], name, value)
+
+
+SMALL = {
+    "ingot.data.units": {"FEWEST": 8_000, "LARGE": 50_000},
+    "ingot.data.treatment": {"PIECE": 20_000},
+    "ingot.data.prepare": {"WORTH_A_POOL": 0},
+    "ingot.data.signatures": {"WORTH_A_POOL": 0},
+}
+
+
+def run(data: Path, out: Path, **settings: object) -> Context:
+    config = PrepareConfig.parse({"data": str(data), **settings})
+    work = out.with_name(f"{out.name}-work")
+    for one in (out, work):
+        one.mkdir(exist_ok=True)
+    context = Context(folder=out, work=work, parents={}, progress=Progress(), seed=1, device="cpu")
+    Prepare(config).run(context)
+    return context
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.*")}
+
+
+@pytest.mark.usefixtures("small_units")
+def test_the_corpus_does_not_depend_on_the_workers(folder: Path, tmp_path: Path) -> None:
+    extra = {"paragraphs": 60, "substrings": 200}
+    one = run(folder, tmp_path / "one", workers=1, **extra)
+    three = run(folder, tmp_path / "three", workers=3, **extra)
+    assert contents(tmp_path / "one") == contents(tmp_path / "three")
+    assert (one.notes, one.metrics) == (three.notes, three.metrics)
+    names = sorted(path.name for path in (tmp_path / "one-work" / "units").iterdir())
+    assert names == sorted(path.name for path in (tmp_path / "three-work" / "units").iterdir())
+    assert len(names) > 15
+
+
+def test_units_are_nothing_that_a_reader_sees(folder: Path, tmp_path: Path) -> None:
+    run(folder, tmp_path / "whole")
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("ingot.data.units", "ingot.data.treatment"):
+            for name, value in SMALL[module].items():
+                patch.setattr(sys.modules[module], name, value)
+        run(folder, tmp_path / "pieces")
+    assert read_ledger(tmp_path / "whole") == read_ledger(tmp_path / "pieces")
+    for side in ("train", "heldout"):
+        assert read_documents(tmp_path / "whole", side) == read_documents(tmp_path / "pieces", side)
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import test_preparing as here
+for module, values in here.SMALL.items():
+    for name, value in values.items():
+        setattr(sys.modules[module], name, value)
+if __name__ == "__main__":
+    here.run(Path(sys.argv[1]), Path(sys.argv[2]), workers=int(sys.argv[3]))
+"""
+
+
+def start(script: Path, folder: Path, out: Path, workers: int) -> subprocess.Popen[bytes]:
+    script.write_text(SCRIPT.format(tests=str(Path(__file__).parent)))
+    return subprocess.Popen([sys.executable, str(script), str(folder), str(out), str(workers)])
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_run_goes_on(folder: Path, tmp_path: Path, workers: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        for module, values in SMALL.items():
+            for name, value in values.items():
+                patch.setattr(sys.modules[module], name, value)
+        run(folder, tmp_path / "whole", workers=1)
+    finished: dict[str, int] = {}
+    work = tmp_path / "killed-work" / "units"
+    for wanted in (3, 9):
+        process = start(tmp_path / "script.py", folder, tmp_path / "killed", workers)
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:
+            if work.is_dir() and sum(path.is_dir() for path in work.glob("0*")) >= wanted:
+                break
+            time.sleep(0.001)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        for path in work.glob("0*"):
+            finished.setdefault(path.name, path.stat().st_ino)
+    assert 9 <= len(finished) < 30
+    assert start(tmp_path / "script.py", folder, tmp_path / "killed", workers).wait() == 0
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+    redone = [name for name, inode in finished.items() if (work / name).stat().st_ino != inode]
+    assert redone == []
+
+
+def test_ctrl_c_leaves_whole_units_and_no_process(folder: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.format(tests=str(Path(__file__).parent)))
+    command = [sys.executable, str(script), str(folder), str(tmp_path / "out"), "2"]
+    process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    work = tmp_path / "out-work" / "units"
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline and not any(work.glob("0*")):
+        time.sleep(0.001)
+    os.killpg(process.pid, signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert told.count("\nKeyboardInterrupt") == 1  # one process speaks, not three
+    assert all((path / "unit.json").is_file() for path in work.glob("0*") if path.is_dir())
+    while time.monotonic() < deadline and group_is_alive(process.pid):
+        time.sleep(0.05)
+    assert not group_is_alive(process.pid)
+    assert start(script, folder, tmp_path / "out", 2).wait() == 0
+
+
+def test_workers_end_with_the_process_that_started_them(folder: Path, tmp_path: Path) -> None:
+    process = start(tmp_path / "script.py", folder, tmp_path / "out", 2)
+    deadline = time.monotonic() + 120
+    children: list[int] = []
+    while len(children) < 2 and process.poll() is None and time.monotonic() < deadline:
+        listed = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        if not listed.exists():
+            process.kill()
+            pytest.skip("needs /proc")
+        children = [int(pid) for pid in listed.read_text().split()]
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    while time.monotonic() < deadline and any(alive(pid) for pid in children):
+        time.sleep(0.05)
+    assert children
+    assert not any(alive(pid) for pid in children)
+
+
+def group_is_alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def alive(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.usefixtures("small_units")
+def test_a_full_disk_leaves_no_half_unit(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(folder, tmp_path / "whole", workers=1)
+    flush, calls = tables.Table._flush, 0
+
+    def full(table: tables.Table) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 12:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        flush(table)
+
+    monkeypatch.setattr(tables.Table, "_flush", full)
+    with pytest.raises(OSError, match="No space left"):
+        run(folder, tmp_path / "full", workers=1)
+    left = list((tmp_path / "full-work" / "units").iterdir())
+    assert all((path / "unit.json").is_file() for path in left)
+    assert 1 <= len(left) < 12
+    run(folder, tmp_path / "full", workers=1)
+    assert contents(tmp_path / "full") == contents(tmp_path / "whole")
+
+
+def test_files_that_change_before_they_are_read_are_named(folder: Path, tmp_path: Path) -> None:
+    stage = Prepare(PrepareConfig(data=str(folder)))
+    stage.identity()  # this is when their content is hashed
+    (folder / "pages" / "03.md").write_text(prose(99, 240))
+    (folder / "pages" / "04.md").unlink()
+    os.utime(folder / "pages" / "05.md", (1, 1))  # touched, but the same
+    for name in ("out", "work"):
+        (tmp_path / name).mkdir()
+    context = Context(tmp_path / "out", tmp_path / "work", {}, Progress(), 1, "cpu")
+    stage.run(context)
+    sources = {d.source for side in ("train", "heldout") for d in read_documents(tmp_path / "out", side)}
+    assert sources.isdisjoint({"pages/03.md", "pages/04.md"})
+    assert "pages/05.md" in sources
+    reasons = {one.path: one.reason for one in read_ledger(tmp_path / "out")}
+    assert reasons["pages/03.md"] == reasons["pages/04.md"] == "changed"
+    assert any("pages/03.md" in note and "changed" in note for note in context.notes)
+
+
+def test_repeated_passages_are_taken_out_and_told(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    notice = "All rights of this page are reserved by its author, who may be asked for them in writing."
+    for index in range(30):
+        (data / f"{index:02d}.md").write_text(f"{prose(index, 200)}\n\n{notice}\n")
+    (data / "99.md").write_text(notice + "\n\n" + notice)
+    run(data, tmp_path / "out", paragraphs=60, near_duplicates=None)
+    everything = [d for side in ("train", "heldout") for d in read_documents(tmp_path / "out", side)]
+    assert sum(d.text.count(notice) for d in everything) == 1
+    assert len(everything) == 30
+    ledger = read_ledger(tmp_path / "out")
+    assert sum(one.reason == "repeated paragraph" for one in ledger) == 31
+    assert [one.path for one in ledger if one.reason == "emptied"] == ["99.md"]
+    kept = {d.id: d.text for d in everything}
+    assert kept["05.md"].strip() == prose(5, 200).strip()
+    counts = read_counts(tmp_path / "out")
+    assert sum(counts["bytes"].values()) == sum(len(d.text.encode()) for d in everything)
+
+
+def test_contaminated_documents_are_dropped_and_say_with_what(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    question = "Which of the seven bridges of the old harbour town was built before the stone wall fell down?"
+    for index in range(30):
+        (data / f"{index}.md").write_text(prose(index, 200))
+    (data / "leak.md").write_text(prose(50, 60) + question.upper() + "\n" + prose(51, 60))
+    items = tmp_path / "riddles.jsonl"
+    items.write_text(json.dumps({"question": question, "answer": "The third."}) + "\n")
+    settings = {"decontaminate": [str(items)]}
+    run(data, tmp_path / "out", **settings)
+    (found,) = [one for one in read_ledger(tmp_path / "out") if one.reason == "contaminated"]
+    assert found.path == "leak.md"
+    assert "riddles.jsonl" in found.detail
+    assert found.text
+    with_items = Prepare(PrepareConfig.parse({"data": str(data), **settings})).identity()
+    items.write_text(json.dumps({"question": question + " Truly?"}) + "\n")
+    assert with_items != Prepare(PrepareConfig.parse({"data": str(data), **settings})).identity()
+    run(data, tmp_path / "off", decontaminate=None)
+    assert read_counts(tmp_path / "off")["dropped"] == {}
+
+
+def test_named_sources_have_their_own_licence(tmp_path: Path) -> None:
+    for name, seed in (("wiki", 0), ("notes", 100)):
+        (tmp_path / name).mkdir()
+        for index in range(15):
+            (tmp_path / name / f"{index}.md").write_text(prose(seed + index, 300))
+    sources = {"w": {"path": str(tmp_path / "wiki"), "licence": "CC-BY-SA-4.0", "weight": 3}}
+    sources["n"] = str(tmp_path / "notes")  # type: ignore[assignment]
+    config = PrepareConfig.parse({"sources": sources})
+    for name in ("out", "work"):
+        (tmp_path / name).mkdir()
+    Prepare(config).run(Context(tmp_path / "out", tmp_path / "work", {}, Progress(), 1, "cpu"))
+    documents = [d for side in ("train", "heldout") for d in read_documents(tmp_path / "out", side)]
+    assert {d.source.partition("/")[0]: d.licence for d in documents} == {"w": "CC-BY-SA-4.0", "n": None}
+    counts = read_counts(tmp_path / "out")
+    assert counts["licences"] == {"CC-BY-SA-4.0": 15, "unknown": 15}
+    assert counts["named_sources"]["w"]["weight"] == 3
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "CC-BY-SA-4.0" in card and str(tmp_path / "wiki") in card
+
+
+def seen(sizes: list[int]) -> list[Seen]:
+    return [
+        Seen(f"/{index}", f"{index:04d}.txt", size=size, digest=b"hash") for index, size in enumerate(sizes)
+    ]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_units_hold_every_source_once_in_order(seed: int) -> None:
+    source = random.Random(seed)
+    sizes = [int(10 ** source.uniform(0, 8)) for _ in range(source.randint(1, 4000))]
+    planned = plan(seen(sizes))
+    names = [
+        one.name for unit in planned for one in (unit.sources if isinstance(unit, Group) else (unit.seen,))
+    ]
+    assert names == sorted(names) == [f"{index:04d}.txt" for index in range(len(sizes))]
+    assert [unit.name for unit in planned] == sorted(unit.name for unit in planned)
+    for unit in planned:
+        if isinstance(unit, Group):
+            size = sum(one.size for one in unit.sources)
+            assert len(unit.sources) <= units.FILES
+            assert size <= units.MOST or len(unit.sources) == 1
+        else:
+            assert isinstance(unit, Large) and unit.seen.size >= units.LARGE
+
+
+def double(task: int) -> Iterator[int]:
+    if task == 3 and not Path(os.environ["INGOT_TEST_MARK"]).exists():
+        Path(os.environ["INGOT_TEST_MARK"]).touch()
+        os._exit(7)
+    if task == 100:
+        raise ValueError("a hundred is too much")
+    yield task
+    yield 2 * task
+
+
+def test_a_worker_that_dies_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INGOT_TEST_MARK", str(tmp_path / "mark"))
+    deaths: list[Death[int]] = []
+
+    def again(death: Death[int]) -> int:
+        deaths.append(death)
+        return death.task
+
+    said = list(carry_out(iter(range(8)), double, 2, again))
+    assert sorted(said) == sorted((task, value) for task in range(8) for value in (task, 2 * task))
+    assert deaths == [Death(3, 7)]
+    assert deaths[0].words() == "exit code 7"
+    with pytest.raises(ValueError, match="a hundred") as caught:
+        list(carry_out([1, 100], double, 2))
+    assert "in a worker process" in caught.value.__notes__[0]
+
+
+def test_a_file_that_ends_its_worker_twice_is_left_out() -> None:
+    watch = engine._Watch()
+    group = Group("00001", tuple(seen([1, 2])))
+    watch.at(group, "0001.txt")
+    assert watch.died(Death(group, -11)) == group
+    watch.at(group, "0001.txt")
+    retried = watch.died(Death(group, -11))
+    assert isinstance(retried, Group) and retried.avoid == {"0001.txt"}
+    piece = Piece("00002-00000", seen([9])[0], ())
+    assert watch.died(Death(piece, -9)) == piece
+    with pytest.raises(Exception, match="ended twice") as caught:
+        watch.died(Death(piece, -9))
+    assert "signal 9" in str(caught.value)
+
+
+def test_exact_copies_name_the_first_of_each() -> None:
+    from ingot.data.verdicts import exact_copies
+
+    source = np.random.default_rng(0)
+    hashes = source.integers(0, 3, (400, 2)).astype(np.uint64)
+    among = source.random(400) < 0.7
+    first: dict[tuple[int, ...], int] = {}
+    expected = []
+    for number in np.flatnonzero(among).tolist():
+        original = first.setdefault(tuple(hashes[number].tolist()), number)
+        if original != number:
+            expected.append((number, original))
+    assert exact_copies(hashes, among) == expected
+
+
+def test_signatures_of_an_earlier_start_are_taken_up(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_units: None
+) -> None:
+    run(folder, tmp_path / "out", workers=1)
+    before = contents(tmp_path / "out")
+
+    def refuse(self: object, part: object) -> Iterator[int]:
+        raise AssertionError("made again")
+
+    monkeypatch.setattr(signatures._Sign, "__call__", refuse)
+    run(folder, tmp_path / "out", workers=1)
+    assert contents(tmp_path / "out") == before
