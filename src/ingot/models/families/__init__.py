@@ -1,0 +1,1 @@
+"""Families: published architectures as presets and maps of names."""
