@@ -194,11 +194,11 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="of a corpus that this benchmark wrote")
     parser.add_argument("--gigabytes", type=float, default=GIGABYTES, help="tokens to go through")
     given = measure.given(parser, peer=False)
-    keep_freed_memory()
-    device.prepare_threads()
     if given.memory:
         memory(given.memory, given.folder)
         return
+    keep_freed_memory()
+    device.prepare_threads()
     quick = given.quick
     shares = {
         c: trained_share(20_000 if quick else 1_000_000, c) for c in ((512,) if quick else (512, 2048, 8192))

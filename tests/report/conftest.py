@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from ingot.artifact import Artifact, publish, read, write_record
+from ingot.data.document import Dropped
+from ingot.data.tables import Table, ledger_row, ledger_schema
 
 MINED = '''Here it is:
 ```python
@@ -203,7 +205,7 @@ def stages(evaluation: Any, samples: Any, ledger: Any) -> list[Made]:
     return [
         Made(
             "prepare", "corpus", "corpus", (), 21.4,
-            {"inputs.jsonl": [{"path": "/usr/lib/os.py"}], "ledger.jsonl": ledger, "counts.json": COUNTS},
+            {"inputs.jsonl": [{"path": "/usr/lib/os.py"}], "ledger/0.parquet": ledger, "counts.json": COUNTS},
             {"files": 1004, "dropped": len(ledger)}, {"data": None},
             ("The corpus is the standard library of CPython 3.11.9.",),
         ),
@@ -250,12 +252,22 @@ def written(name: str, content: Any) -> str:
     return lines(content) if name.endswith(".jsonl") else json.dumps(content)
 
 
+def write(path: Path, content: Any) -> None:
+    path.parent.mkdir(exist_ok=True)
+    if path.suffix == ".parquet":
+        with Table(path, ledger_schema()) as table:
+            for row in content:
+                table.add(ledger_row(Dropped(**row)))
+    else:
+        path.write_text(written(path.name, content), encoding="utf-8")
+
+
 def publish_stage(run: Path, one: Made, parents: Mapping[str, Artifact], left_out: str | None) -> Artifact:
     final = run / f"{one.artifact}@1"
     gone = left_out is not None
     with publish(final) as folder:
         for name, content in [] if gone else one.files.items():
-            (folder / name).write_text(written(name, content), encoding="utf-8")
+            write(folder / name, content)
         write_record(
             folder,
             kind=one.kind,

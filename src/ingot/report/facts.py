@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from ingot.data.corpus import iterate_ledger
+from ingot.errors import ArtifactError
 from ingot.report.words import number
 
 if TYPE_CHECKING:
@@ -153,7 +155,7 @@ def gather(artifacts: Mapping[str, Artifact], run: Path, peak_memory: int | None
         source_files=None if files is None else int(files),
         source_bytes=None if read is None else int(read),
         counts=counts,
-        dropped=_dropped(_lines(corpus / "ledger.jsonl", problems)) if corpus else [],
+        dropped=_dropped(corpus, problems) if corpus else [],
         evaluation=judged,
         samples=_samples(evaluation / "samples.json", problems) if evaluation else [],
         machine=machine,
@@ -182,14 +184,16 @@ def _stage(name: str, artifact: Artifact, problems: list[str]) -> StageFacts:
     )
 
 
-def _dropped(ledger: Iterator[dict[str, Any]], shown: int = 3) -> list[Dropped]:
+def _dropped(corpus: Path, problems: list[str], shown: int = 3) -> list[Dropped]:
     groups: dict[str, Dropped] = {}
-    for line in ledger:
-        reason = str(line.get("reason", "no reason given"))
-        group = groups.get(reason, Dropped(reason, 0, []))
-        if len(group.examples) < shown:
-            group.examples.append((str(line.get("path", "")), str(line.get("detail") or "")))
-        groups[reason] = Dropped(reason, group.files + 1, group.examples)
+    try:
+        for one in iterate_ledger(corpus):
+            group = groups.get(one.reason, Dropped(one.reason, 0, []))
+            if len(group.examples) < shown:
+                group.examples.append((one.path, one.detail))
+            groups[one.reason] = Dropped(one.reason, group.files + 1, group.examples)
+    except ArtifactError as error:
+        problems.append(str(error))
     return sorted(groups.values(), key=lambda group: (-group.files, group.reason))
 
 
