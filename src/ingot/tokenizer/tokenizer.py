@@ -368,7 +368,8 @@ class Tokenizer:
         if drawn is not None:
             return self.parts.model.sample(piece, *drawn)
         model = self.parts.model
-        parts = model.cut(piece) if self._cut is None else (piece,)
+        long = len(piece) > _LONGEST_KEPT and isinstance(model, BPE)  # Unigram's ties depend on the whole
+        parts = model.cut(piece) if long or self._cut is None else (piece,)
         return [
             token
             for part in parts
