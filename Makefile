@@ -34,11 +34,16 @@ capabilities: .venv/.core
 	@$(BIN)/python scripts/capabilities.py docs/capabilities.md
 
 BENCHMARKS := train_throughput time_to_loss loop_overhead gpu_throughput
+DATA_BENCHMARKS := minhash_speed filter_speed data_chain tokenizer_speed tokenizer_training
 bench: .venv/.dev
 	@set -e; for name in $(if $(DATA),$(BENCHMARKS),$(filter-out time_to_loss,$(BENCHMARKS))); do \
 		echo "== $$name"; \
 		$(BIN)/python "benchmarks/$$name.py" $(if $(PEER),--peer "$(PEER)") $(if $(DATA),--data "$(DATA)") \
 			--save "benchmarks/results/$$name.json"; \
+	done
+	@set -e; for name in $(DATA_BENCHMARKS); do \
+		echo "== $$name"; \
+		$(BIN)/python "benchmarks/$$name.py" --save "benchmarks/results/$$name.json"; \
 	done
 	@$(BIN)/python scripts/benchmarks_table.py
 

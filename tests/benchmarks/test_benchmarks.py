@@ -135,3 +135,18 @@ def test_a_result_is_met_only_where_every_claim_is(
     ]
     assert claims.result("name", made, {}, {}, quick=False)["met"] is met
     assert claims.result("name", made, {}, {}, quick=True)["met"] is None
+
+
+def test_signatures_of_each_side_estimate_jaccard() -> None:
+    result = run("minhash_speed")
+    assert result["details"]["ours"]["estimate"] == pytest.approx(0.6, abs=0.19)
+    assert result["ours"] > 0
+
+
+def test_the_chain_from_files_to_tokens_drops_and_keeps() -> None:
+    result = run("data_chain")
+    for preset in ("web", "own"):
+        figures = result["details"][preset]
+        assert figures["documents"] > 0 and figures["tokens"] > 0
+    web, own = result["details"]["web"], result["details"]["own"]
+    assert web["dropped"] > own["dropped"] and own["documents"] > web["documents"]
