@@ -59,6 +59,7 @@ def test_pieces_go_where_the_textbook_puts_them(case: tuple[int, list[int]]) -> 
     assert set(rows.tolist()) == set(range(max(theirs) + 1))
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.integers(0, 100), min_size=1, max_size=30),
     st.integers(1, 40).flatmap(lambda c: st.tuples(st.just(c), st.integers(0, c - 1))),

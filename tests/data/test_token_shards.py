@@ -302,6 +302,7 @@ def test_a_stored_row_is_cut_like_an_array(
         row[len(array)]
 
 
+@settings(deadline=None)
 @given(
     stretches=st.lists(st.tuples(st.integers(0, 80), st.integers(0, 20)), max_size=8),
     cut=st.tuples(st.integers(0, 170), st.integers(0, 170)),

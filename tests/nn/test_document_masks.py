@@ -33,6 +33,7 @@ def numbered(rows: list[list[int]]) -> Tensor:
     return torch.tensor([[n for n, length in enumerate(row) for _ in range(length)] for row in rows])
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=8), st.integers(-3, 3))
 def test_starts_are_where_documents_begin(lengths: list[int], first: int) -> None:
     wanted = [sum(lengths[:n]) for n, length in enumerate(lengths) for _ in range(length)]
