@@ -143,3 +143,8 @@ def test_unknown_policies_and_names_are_refused() -> None:
         with_digits("gpt3", "1")
     with pytest.raises(ConfigError, match="does not cut numbers"):
         with_digits("lines", "1")
+
+
+def test_a_pattern_that_only_looks_whole_with_what_is_added_is_refused() -> None:
+    with pytest.raises(ConfigError, match="is no regular expression"):
+        Splitter("([")

@@ -174,6 +174,7 @@ class Splitter:
 
     def __post_init__(self) -> None:
         """Finds mistakes when it is made, not when the first text comes."""
+        _finder(self.source)  # by itself: in the longer pattern, what is added could close its brackets
         _finder(self.pattern)
 
     @property
