@@ -12,7 +12,7 @@ import pytest
 
 from ingot.models import huggingface
 from ingot.models.decoder import DecoderConfig
-from ingot.report.sizes import PRESETS
+from ingot.report.sizes import LADDER
 from ingot.tokenizer import Tokenizer
 from ingot.train.memory import update_memory
 from ingot.train.planner import parameter_count, shape, training_flops_per_token
@@ -67,7 +67,7 @@ def test_a_folder_in_words_and_as_a_drawing(run: Run, folder: Path, tmp_path: Pa
 def test_every_preset_of_the_ladder_has_a_configuration() -> None:
     from ingot.report.sizes import read
 
-    for name, depth in PRESETS.items():
+    for name, depth in LADDER.items():
         assert read(name, [])[0].layers == depth
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_models import TEXT, greedy
+from small_models import SIZES, TEXT, greedy
 
 from ingot.artifact import write_record
 from ingot.compress import quantize_folder
 from ingot.errors import ArtifactError, ConfigError
-from ingot.export.gguf import LAYOUTS, export_gguf
+from ingot.export.gguf import export_gguf
+from ingot.export.gguf_layouts import Layout, layout_of
 from ingot.export.gguf_tokenizer import CONTROL, NORMAL, UNUSED, vocabulary
 from ingot.models import huggingface
+from ingot.models.decoder import DecoderConfig
 from ingot.tokenizer.parts import Parts
 from ingot.tokenizer.tokenizer import Tokenizer
 from ingot.tokenizer.training import TokenizerConfig
@@ -65,15 +68,17 @@ def test_every_weight_comes_back_within_the_bound_of_its_format(
     folder, out = made(tied=tied), tmp_path / "m.gguf"
     told = export_gguf(folder, out, kind)
     model = huggingface.load(folder)
-    names = LAYOUTS["qwen3"].names(model.config)
+    layout = layout_of(model.config)
+    assert isinstance(layout, Layout) and layout.name == "qwen3"
+    expected = dict(layout.weights(model.config, model.state_dict()))
     tensors = {one.name: one for one in gguf.GGUFReader(out).tensors}
-    assert len(tensors) == told["tensors"] == len(names)
-    assert set(tensors) == set(names.values())
+    assert len(tensors) == told["tensors"] == len(expected)
+    assert set(tensors) == set(expected)
     assert ("output.weight" in tensors) is not tied
     kinds = {one.tensor_type.name for one in tensors.values()}
     assert kinds == {"F32", kind.upper()} | ({"Q8_0"} if kind == "q4_0" else set())
-    for ours, its in names.items():
-        weight = model.state_dict()[ours].numpy()
+    for its, tensor_of_ours in expected.items():
+        weight = tensor_of_ours.numpy()
         tensor = tensors[its]
         assert tuple(reversed(tensor.shape.tolist())) == weight.shape
         back, bound = dequantised(tensor.data, tensor.tensor_type.name, weight.shape)
@@ -120,7 +125,7 @@ def test_sizes_and_tokenizer_and_origin_are_inside(made: Make, tmp_path: Path) -
 def test_what_llama_cpp_cannot_do_is_refused_and_leaves_nothing(made: Make, tmp_path: Path) -> None:
     folder = made(feed_forward=80)
     out = tmp_path / "out" / "m.gguf"
-    with pytest.raises(ArtifactError, match=r"feed_forward.down.*rows of 80 .*q8_0 stores blocks of 32"):
+    with pytest.raises(ArtifactError, match=r"ffn_down.*rows of 80 .*q8_0 stores blocks of 32"):
         export_gguf(folder, out, "q8_0")
     with pytest.raises(ConfigError, match="unknown type 'q8'") as wrong:
         export_gguf(folder, out, "q8")
@@ -144,7 +149,7 @@ def test_what_llama_cpp_cannot_do_is_refused_and_leaves_nothing(made: Make, tmp_
 
 def test_a_tokenizer_of_another_kind_or_too_large_is_refused(made: Make, tmp_path: Path) -> None:
     folder = made(vocabulary=310)
-    with pytest.raises(ArtifactError, match="320 tokens, the model 310"):
+    with pytest.raises(ArtifactError, match="token 319, and the embedding 310 rows"):
         export_gguf(folder, tmp_path / "m.gguf")
     unigram = Tokenizer.train([TEXT] * 3, 300, config=TokenizerConfig(kind="unigram"))
     with pytest.raises(ArtifactError, match="no byte-level BPE"):
@@ -159,24 +164,95 @@ def test_the_split_goes_by_the_name_that_llama_cpp_has_for_it() -> None:
         assert vocabulary(Parts.of_merges([], PATTERNS[ours]), 260).pre == its
 
 
-def test_parts_that_the_file_cannot_tell_are_not_left_out(
-    made: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = made()
-    config, raw = huggingface.read_config(folder)
-    for changes in ({"norm": "layer"}, {"head_norm": None}):
-        other = config.model_copy(update=changes)
-        monkeypatch.setattr(huggingface, "read_config", lambda folder, other=other: (other, raw))
-        with pytest.raises(ArtifactError, match=r"no architecture of llama\.cpp has the parts"):
-            export_gguf(folder, tmp_path / "m.gguf")
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"norm": "layer"},
+        {"window": 16},
+        {"logit_cap": 30.0},
+        {"score_cap": 50.0},
+        {"score_scale": 0.5},
+        {"embedding_scale": 8.0},
+        {"sinks": True},
+        {"positions": "alibi"},
+        {"arrangement": "sandwich"},
+        {"rotary_share": 0.5},
+        {"bias": ("up",)},
+    ],
+)
+def test_parts_that_the_file_cannot_tell_are_not_left_out(changes: dict[str, Any]) -> None:
+    config = DecoderConfig(vocabulary=320, **SIZES)
+    assert isinstance(layout_of(config), Layout)
+    lacking = layout_of(config.model_copy(update=changes))
+    assert isinstance(lacking, str) and next(iter(changes)) in lacking
 
-    class Windowed(type(config)):  # type: ignore[misc]
-        window: int | None = None
 
-    other = Windowed(**config.model_dump(), window=16)
-    monkeypatch.setattr(huggingface, "read_config", lambda folder: (other, raw))
-    with pytest.raises(ArtifactError, match=r"no architecture of llama\.cpp has the parts"):
-        export_gguf(folder, tmp_path / "m.gguf")
+FAMILIES = {
+    "llama": {"head_norm": None},
+    "qwen2": {"head_norm": None, "bias": ("query", "key", "value")},
+    "olmo2": {"head_norm": "whole", "arrangement": "post"},
+    "phi3": {"head_norm": None, "rotary_share": 0.5},
+    "gpt2": {
+        "head_norm": None,
+        "norm": "layer_bias",
+        "positions": "learned",
+        "activation": "gelu_tanh",
+        "bias": ("query", "key", "value", "output", "up", "down"),
+    },
+    "gemma2": {
+        "tied": True,
+        "head_norm": None,
+        "norm": "rms_one",
+        "activation": "geglu_tanh",
+        "arrangement": "sandwich",
+        "embedding_scale": 8.0,
+        "window": 16,
+        "local_layers": (0,),
+        "score_cap": 50.0,
+        "logit_cap": 30.0,
+    },
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_each_family_has_the_weights_that_llama_cpp_looks_for(name: str) -> None:
+    model = DecoderConfig(vocabulary=320, **SIZES, **FAMILIES[name]).build(0)
+    layout = layout_of(model.config)
+    assert isinstance(layout, Layout) and layout.name == name
+    written = dict(layout.weights(model.config, model.state_dict()))
+    architecture = next(key for key, known in gguf.constants.MODEL_ARCH_NAMES.items() if known == name)
+    known = {gguf.constants.TENSOR_NAMES[one] for one in gguf.constants.MODEL_TENSORS[architecture]}
+    names = {re.sub(r"blk\.\d+", "blk.{bid}", name.rpartition(".")[0]) for name in written}
+    assert names <= known
+    # Nothing is lost on the way: as many numbers, and their squares sum to the same but for moved norms.
+    own = model.parameter_count()
+    assert sum(weight.numel() for weight in written.values()) == own
+
+
+def test_pairs_side_by_side_turn_as_pairs_apart() -> None:
+    """llama.cpp turns neighbours; scores of its weights with its rotation are ours with ours."""
+    config = DecoderConfig(vocabulary=320, **SIZES, head_norm=None)
+    model = config.build(0)
+    layout = layout_of(config)
+    assert isinstance(layout, Layout)
+    written = dict(layout.weights(config, model.state_dict()))
+    x = torch.randn(1, 5, config.width)
+    angles = torch.outer(torch.arange(5.0), config.rope_theta ** -(torch.arange(0, 32, 2) / 32))
+    cosine, sine = angles.cos()[:, None], angles.sin()[:, None]  # [t, 1, e/2]
+
+    def neighbours(y: torch.Tensor) -> torch.Tensor:
+        even, odd = y[..., 0::2], y[..., 1::2]
+        return torch.stack([even * cosine - odd * sine, even * sine + odd * cosine], -1).flatten(-2)
+
+    def halves(y: torch.Tensor) -> torch.Tensor:
+        first, second = y.chunk(2, -1)
+        return torch.cat([first * cosine - second * sine, second * cosine + first * sine], -1)
+
+    attention = model.blocks[1].attention
+    ours = [halves((x @ part.weight.T).view(5, -1, 32)) for part in (attention.query, attention.key)]
+    its = [neighbours((x @ written[f"blk.1.attn_{part}.weight"].T).view(5, -1, 32)) for part in "qk"]
+    scores = [torch.einsum("the,she->hts", query, key.repeat_interleave(2, 1)) for query, key in (ours, its)]
+    assert torch.allclose(*scores, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from ingot.nn.attention import Attention, causal
-from ingot.nn.feed_forward import FeedForward, SwiGLU, squared_relu
+from ingot.nn.feed_forward import FeedForward, GatedFeedForward, squared_relu
 from ingot.nn.initialisation import initialise
 from ingot.nn.norms import RMSNorm
 from ingot.nn.positions import Rotary, rotate
@@ -29,7 +29,7 @@ def test_rms_norm_is_pytorch_s() -> None:
 
 
 def test_swiglu_by_hand() -> None:
-    layer = SwiGLU(8, 12)
+    layer = GatedFeedForward(8, 12, nn.functional.silu)
     x = torch.randn(2, 8)
     gate, up = x @ layer.gate.weight.T, x @ layer.up.weight.T
     assert torch.allclose(layer(x), (gate / (1 + torch.exp(-gate)) * up) @ layer.down.weight.T, atol=1e-6)

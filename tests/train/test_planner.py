@@ -8,10 +8,12 @@ from hypothesis import strategies as st
 
 from ingot.errors import ResourceError
 from ingot.models.decoder import DecoderConfig
+from ingot.models.families.presets import config_of
 from ingot.train.law import BESIROGLU
 from ingot.train.planner import (
     MOST_EPOCHS,
     TUNED_AT,
+    active_parameters,
     batch_tokens,
     expected_loss,
     matrix_parameters,
@@ -106,3 +108,12 @@ def test_batch_and_rates_follow_the_published_powers() -> None:
     assert batch_tokens(TUNED_AT) == pytest.approx(16 * 512, rel=1)  # within a factor of two of what we use
     assert rate_factor(TUNED_AT / 100) == rate_factor(TUNED_AT) == 1.0
     assert rate_factor(TUNED_AT * 2**8) == pytest.approx(0.5)
+
+
+def test_of_experts_only_the_chosen_cost_a_token() -> None:
+    config = config_of("mixtral-8x7b")
+    assert parameter_count(config) == 46_702_792_704
+    # Jiang et al. 2024, arXiv 2401.04088, section 2: 13B active parameters, embedding counted.
+    assert active_parameters(config) + config.vocabulary * config.width == pytest.approx(12.9e9, rel=0.01)
+    dense = config_of("llama-7b")
+    assert active_parameters(dense) == matrix_parameters(dense)

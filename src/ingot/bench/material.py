@@ -53,11 +53,12 @@ class Material(NamedTuple):
     targets: Tensor
 
 
-def material(data: Path | None = None) -> Material:
+def material(data: Path | None = None, context: int = CONTEXT) -> Material:
     """Reads a text and holds a part of it out.
 
     Args:
         data: a folder or file; None is the standard library of the running Python.
+        context: tokens of a held-out window.
 
     Raises:
         DataError: too little text there.
@@ -76,12 +77,12 @@ def material(data: Path | None = None) -> Material:
         raise DataError("no text to race on", where=data, fix="give a folder or file of UTF-8 text")
     split = hold_out(documents, _HELD_OUT)
     train, heldout = _bytes(split.train), _bytes(split.heldout)
-    windows = min(_SCORED, (len(heldout) - 1) // CONTEXT)
+    windows = min(_SCORED, (len(heldout) - 1) // context)
     if windows < 1 or len(train) < 2 * ROWS * CONTEXT:
         what = f"{len(train):,} bytes to train on and {len(heldout):,} held out are too few"
         raise DataError(what, where=data, fix=f"give {4 * ROWS * CONTEXT:,} bytes of text or more")
-    starts = np.linspace(0, len(heldout) - 1 - CONTEXT, windows).astype(np.int64)
-    rows = np.stack([heldout[start : start + CONTEXT + 1] for start in starts.tolist()]).astype(np.int64)
+    starts = np.linspace(0, len(heldout) - 1 - context, windows).astype(np.int64)
+    rows = np.stack([heldout[start : start + context + 1] for start in starts.tolist()]).astype(np.int64)
     whole = torch.from_numpy(rows)  # [windows, t + 1]
     name = library_name() if data is None else data.name
     return Material(name, train, whole[:, :-1].contiguous(), whole[:, 1:].contiguous())

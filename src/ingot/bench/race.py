@@ -36,7 +36,7 @@ _WIDEST = 3  # rates beyond the first three, at most
 _LOOKS = 8  # validations of a run
 _FEWEST_STEPS = 10
 _SWEEP_SEED = 10_000
-_SCHEDULE = ScheduleConfig(warmup=0.05, decay=0.7)
+SCHEDULE = ScheduleConfig(warmup=0.05, decay=0.7)
 
 
 class RaceConfig(Config):
@@ -187,7 +187,7 @@ def train(
     looks = {round(steps * number / _LOOKS) for number in range(1, _LOOKS + 1)}
     curve = []
     for step in range(steps):
-        program.update(stream.batch(step), factor * _SCHEDULE.multiplier(step, steps))
+        program.update(stream.batch(step), factor * SCHEDULE.multiplier(step, steps))
         if step + 1 in looks:
             curve.append((step + 1, bits_per_byte(model, text, device)))
     return Run(seed, factor, curve)

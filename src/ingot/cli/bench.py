@@ -11,6 +11,7 @@ from ingot.cli.options import Device, Json, show_json, show_table
 from ingot.cli.terminal import standard_progress
 
 if TYPE_CHECKING:
+    from ingot.bench.parity import Cell
     from ingot.bench.race import Result
     from ingot.bench.verdicts import Verdict
 
@@ -88,6 +89,83 @@ def optimizers(
         print("\n* the best rate is an end of the sweep: a better one may lie beyond")
     if quick:
         print("\nthese runs are too short to say anything about optimizers; leave out --quick")
+
+
+@app.command()
+def parity(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[FAMILY]...", help="Which families.  [default: all]")
+    ] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the table of docs/models.md.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Check that models of published families are theirs, weight by weight and token by token, in and out.
+
+    Each is a small model with random weights, made by transformers' own class. Exit code 1 where one differs.
+
+    Example: ingot bench parity llama3 gemma3
+    """
+    from ingot.bench import parity as checks
+    from ingot.bench.published import chosen
+    from ingot.device import describe
+
+    rows = list(checks.parity(chosen(names or []), standard_progress()))
+    if as_json:
+        show_json({"rows": [row.plain() for row in rows], "machine": describe()})
+    elif markdown:
+        print(checks.markdown(rows), end="")
+    else:
+        cells = [[row.family, *(_marked(cell) for cell in row.cells().values())] for row in rows]
+        show_table(cells, ["family", *rows[0].cells()])
+    if not all(row.met() for row in rows):
+        raise typer.Exit(1)
+
+
+@app.command()
+def architectures(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="positions, parts or sizes.")],
+    data: Annotated[
+        Path | None, typer.Option(help="A text: file or folder.  [default: Python's standard library]")
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Steps of each run.")] = 400,
+    seeds: Annotated[int, typer.Option(help="Runs of each architecture.")] = 3,
+    quick: Annotated[bool, typer.Option("--quick", help="Very short runs, to see what it does.")] = False,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Compare architectures: same text, same order, same steps, several seeds; also beyond that length.
+
+    positions: rotary, learned, sinusoidal, ALiBi, none. parts: Llama's, one by one, at equal parameters.
+    sizes: two families in four sizes.
+
+    Example: ingot bench architectures positions --steps 1000 --seeds 5
+    """
+    from ingot.bench import architectures as studies
+    from ingot.bench.entrants import study_of
+    from ingot.bench.material import CONTEXT, material
+    from ingot.device import describe, prepare_threads, resolve
+
+    entrants = study_of(study)
+    given = {"steps": 20 if quick else steps, "seeds": 2 if quick else seeds}
+    config = studies.StudyConfig.parse(given, where="bench architectures")
+    prepare_threads()
+    text, longer = material(data), material(data, 2 * CONTEXT)
+    found = studies.study(entrants, config, text, longer, standard_progress(), resolve(device))
+    if as_json:
+        results = [one.plain() for one in found]
+        show_json({"text": text.name, "study": config.plain(), "results": results, "machine": describe()})
+        return
+    print(
+        f"{text.name}; {config.steps:,} steps per run, {config.seeds} seeds; bits per byte of held-out text"
+    )
+    print(f"further on: beyond the {CONTEXT} bytes that were seen at once in training; intervals 95 %\n")
+    show_table(studies.rows(found), studies.HEADER)
+    if quick:
+        print("\nthese runs are too short to say anything about architectures; leave out --quick")
+
+
+def _marked(cell: Cell) -> str:
+    return ("NO: " if cell.met is False else "") + cell.words
 
 
 def _row(result: Result, verdict: Verdict) -> list[str]:

@@ -20,9 +20,10 @@ from ingot.artifact import write_record
 from ingot.atomic import publish
 from ingot.errors import ArtifactError, ConfigError, did_you_mean
 from ingot.export.aot import write_aot
+from ingot.export.encoder_onnx import write_encoder_onnx
 from ingot.export.graph import Graph
 from ingot.export.onnx import write_onnx
-from ingot.export.source import read_source
+from ingot.export.source import EncoderSource, Source, is_encoder, read_encoder, read_source
 from ingot.export.torchscript import write_torchscript
 
 FORMS: dict[str, Callable[[Graph, Path], dict[str, Any]]] = {
@@ -35,11 +36,20 @@ FORMS: dict[str, Callable[[Graph, Path], dict[str, Any]]] = {
 _BESIDE = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
 
 
+def _written(source: Source | EncoderSource, form: str, aside: Path) -> dict[str, Any]:
+    if isinstance(source, Source):
+        return FORMS[form](Graph(source.model()).eval(), aside)
+    if form != "onnx":
+        what = f"encoders are not written as {form}"
+        raise ArtifactError(what, where=source.folder, fix="use --to onnx")
+    return write_encoder_onnx(source.model(), aside)
+
+
 def export_folder(folder: Path, out: Path, form: str) -> dict[str, Any]:
     """Makes a folder for another runtime of a model folder; it appears whole or not at all.
 
     Args:
-        folder: a dense model folder.
+        folder: a dense model folder; of encoders, with `onnx` only.
         out: a folder that does not exist yet.
         form: one of `FORMS`.
 
@@ -56,10 +66,9 @@ def export_folder(folder: Path, out: Path, form: str) -> dict[str, Any]:
     if out.exists():
         raise ArtifactError("exists already", where=out, fix="choose another name or remove it")
     started = time.monotonic()
-    source = read_source(folder)
-    graph = Graph(source.model()).eval()
+    source = read_encoder(folder) if is_encoder(folder) else read_source(folder)
     with publish(out) as aside:
-        told = FORMS[form](graph, aside)
+        told = _written(source, form, aside)
         for name in _BESIDE:
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, aside / name)

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,64 +25,18 @@ import numpy as np
 from torch import Tensor
 
 from ingot.errors import ArtifactError, ConfigError, ResourceError, did_you_mean
+from ingot.export.gguf_layouts import Layout, layout_of
 from ingot.export.gguf_tokenizer import vocabulary
 from ingot.export.source import Source, read_source
 from ingot.export.whole_file import whole_file
-from ingot.models.decoder import DecoderConfig
 
 TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0")
 BLOCK = 32
 """Weights that share one scale in the block formats."""
 
 _OUTER = ("token_embd.weight", "output.weight")
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How llama.cpp names one architecture.
-
-    Args:
-        parts: the values of `DecoderConfig` that it stands for.
-        outer: our weight -> its name, outside of the blocks.
-        block: our weight in a block -> its name in one.
-    """
-
-    parts: dict[str, str | None]
-    outer: dict[str, str]
-    block: dict[str, str]
-
-    def names(self, config: DecoderConfig) -> dict[str, str]:
-        """Returns our weight -> its name, for every weight; a tied head is not stored."""
-        names = {ours: its for ours, its in self.outer.items() if not (config.tied and ours == "head.weight")}
-        for layer in range(config.layers):
-            names |= {f"blocks.{layer}.{ours}": f"blk.{layer}.{its}" for ours, its in self.block.items()}
-        return names
-
-
-LAYOUTS = {
-    "qwen3": Layout(
-        parts={"norm": "rms", "head_norm": "rms", "positions": "rotary", "activation": "swiglu"},
-        outer={
-            "embedding.weight": "token_embd.weight",
-            "norm.weight": "output_norm.weight",
-            "head.weight": "output.weight",
-        },
-        block={
-            "attention_norm.weight": "attn_norm.weight",
-            "attention.query.weight": "attn_q.weight",
-            "attention.key.weight": "attn_k.weight",
-            "attention.value.weight": "attn_v.weight",
-            "attention.output.weight": "attn_output.weight",
-            "attention.query_norm.weight": "attn_q_norm.weight",
-            "attention.key_norm.weight": "attn_k_norm.weight",
-            "feed_forward_norm.weight": "ffn_norm.weight",
-            "feed_forward.gate.weight": "ffn_gate.weight",
-            "feed_forward.up.weight": "ffn_up.weight",
-            "feed_forward.down.weight": "ffn_down.weight",
-        },
-    ),
-}
-"""llama.cpp's architectures that models of ours have the parts of."""
+_PRECISE = ("position_embd.weight", "ffn_gate_inp.weight")
+"""Small matrices that decide much: places, and which expert a token goes to."""
 
 
 class _Stored(NamedTuple):
@@ -114,24 +67,18 @@ def export_gguf(folder: Path, out: Path, kind: str = "f16") -> dict[str, Any]:
         raise ConfigError(f"unknown type '{kind}'", where="--type", fix=did_you_mean(kind, TYPES))
     package = _package()
     source = read_source(folder)
-    architecture = _architecture(source)
-    names = LAYOUTS[architecture].names(source.config)
-    state = source.model().state_dict()
-    strange = sorted(set(state) - set(names) - ({"head.weight"} if source.config.tied else set()))
-    if strange:
-        what = f"llama.cpp's {architecture} has no place for the weights {', '.join(strange[:3])}"
-        raise ArtifactError(what, where=folder, fix="keep to the Hugging Face folder")
-    stored = list(_stored(names, state, kind, folder))
+    layout = _layout(source)
+    stored = list(_stored(layout.weights(source.config, source.model().state_dict()), kind, folder))
     with whole_file(out) as aside:
-        writer = package.GGUFWriter(aside, architecture)
+        writer = package.GGUFWriter(aside, layout.name)
         try:
-            _metadata(package, writer, source, kind)
+            _metadata(package, writer, source, layout, kind)
             _tokenizer(writer, source)
             _write(package, writer, stored)
         finally:
             writer.close()
     return {
-        "architecture": architecture,
+        "architecture": layout.name,
         "type": kind,
         "bytes": out.stat().st_size,
         "tensors": len(stored),
@@ -147,31 +94,27 @@ def _package() -> Any:
         ) from None
 
 
-def _architecture(source: Source) -> str:
-    """The architecture that has the model's parts and no others: what it cannot say is not left out."""
-    config = source.config
-    others = {key: field.default for key, field in type(config).model_fields.items() if key not in _SIZES}
-    for name, layout in LAYOUTS.items():
-        if all(getattr(config, part) == value for part, value in (others | layout.parts).items()):
-            return name
-    what = f"no architecture of llama.cpp has the parts of this model; known: {', '.join(LAYOUTS)}"
+def _layout(source: Source) -> Layout:
+    found = layout_of(source.config)
+    if isinstance(found, Layout):
+        return found
+    what = f"no architecture of llama.cpp has the parts of this model: {found}"
     raise ArtifactError(what, where=source.folder, fix="keep to the Hugging Face folder")
 
 
-def _stored(names: dict[str, str], state: dict[str, Tensor], kind: str, folder: Path) -> Iterator[_Stored]:
-    for ours, its in names.items():
-        weight = state[ours]
-        if weight.dim() < 2:
-            yield _Stored(its, weight, "f32")
+def _stored(weights: Iterator[tuple[str, Tensor]], kind: str, folder: Path) -> Iterator[_Stored]:
+    for name, weight in weights:
+        if weight.dim() < 2 or name.endswith(_PRECISE):
+            yield _Stored(name, weight, "f32")
             continue
         if kind.startswith("q") and weight.shape[-1] % BLOCK:
-            what = f"'{ours}' has rows of {weight.shape[-1]} weights, and {kind} stores blocks of {BLOCK}"
+            what = f"'{name}' has rows of {weight.shape[-1]} weights, and {kind} stores blocks of {BLOCK}"
             fix = "use --type f32, f16 or bf16, or widths that are multiples of 32"
             raise ArtifactError(what, where=folder, fix=fix)
-        yield _Stored(its, weight, "q8_0" if kind == "q4_0" and its in _OUTER else kind)
+        yield _Stored(name, weight, "q8_0" if kind == "q4_0" and name in _OUTER else kind)
 
 
-def _metadata(package: Any, writer: Any, source: Source, kind: str) -> None:
+def _metadata(package: Any, writer: Any, source: Source, layout: Layout, kind: str) -> None:
     config = source.config
     origin = source.origin()
     writer.add_name(origin["model"])
@@ -180,34 +123,10 @@ def _metadata(package: Any, writer: Any, source: Source, kind: str) -> None:
     writer.add_quantization_version(package.GGML_QUANT_VERSION)
     for key, value in origin.items():
         writer.add_string(f"ingot.{key}", value)
-    writer.add_vocab_size(config.vocabulary)
-    writer.add_context_length(config.context)
-    writer.add_embedding_length(config.width)
-    writer.add_block_count(config.layers)
-    writer.add_feed_forward_length(config.feed_forward)
-    writer.add_head_count(config.heads)
-    writer.add_head_count_kv(config.kv_heads)
-    writer.add_key_length(config.head_width)
-    writer.add_value_length(config.head_width)
-    writer.add_layer_norm_rms_eps(config.norm_epsilon)
-    writer.add_rope_freq_base(config.rope_theta)
-    writer.add_rope_dimension_count(config.head_width)
+    add = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}
+    for key, value in layout.metadata(config).items():
+        add[type(value)](f"{layout.name}.{key}", value)
 
-
-_SIZES = {
-    "vocabulary",
-    "width",
-    "layers",
-    "heads",
-    "kv_heads",
-    "head_width",
-    "feed_forward",
-    "context",
-    "rope_theta",
-    "norm_epsilon",
-    "tied",
-}
-"""What `_metadata` says of a model, whatever its architecture."""
 
 _FILE_TYPES = {
     "f32": "ALL_F32",

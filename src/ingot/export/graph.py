@@ -5,7 +5,7 @@ input_ids       [b, t]        the new tokens
 attention_mask  [b, p + t]    1 where there is a token, 0 where there is padding, past ones first
 position_ids    [b, t]        place of each new token, counted from 0 at the first that is no padding
 past            [b, k, p, e]  per layer keys, then values; p is 0 at the beginning
--> logits [b, t, v], and per layer keys and values [b, k, p + t, e]
+-> logits [b, t, v], and per layer keys and values [b, k, p + t, e]; values of latent attention are narrower
 ```
 
 Tensors have to be contiguous: compiled graphs do not look at strides. The names are those of `transformers`
@@ -21,7 +21,10 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from ingot.errors import ArtifactError
+from ingot.export.all_experts import unsorted
 from ingot.models.decoder import Decoder, DecoderConfig
+from ingot.nn import scoring
+from ingot.nn.scoring import Scored
 
 Step = tuple[Tensor, Tensor, Tensor, list[Tensor]]
 """input_ids, attention_mask, position_ids, past."""
@@ -45,13 +48,19 @@ class Remembering:
         place = torch.arange(mask.shape[1], device=mask.device)
         own = place[-new:, None]  # [t, 1]
         # Padding sees itself: a row of attention that sees nothing would be NaN, and 0 * NaN is NaN.
+        self.distance = own - place  # [t, p + t]
         self.seen = ((place < own) & (mask[:, None, None] != 0)) | (place == own)  # [b, 1, t, p + t]
 
-    def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def __call__(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scored: Scored | None = None
+    ) -> Tensor:
         """See `Attend`."""
         keys = torch.cat([self.past[2 * layer], key], dim=2)
         values = torch.cat([self.past[2 * layer + 1], value], dim=2)
         self.present += [keys, values]
+        if scored is not None:
+            every = _for_each_head(keys, query), _for_each_head(values, query)
+            return scoring.attend(query, *every, self.distance, self.seen, scored)
         return scaled_dot_product_attention(
             query, _for_each_head(keys, query), _for_each_head(values, query), attn_mask=self.seen
         )
@@ -77,7 +86,7 @@ class Graph(nn.Module):
 
     def __init__(self, model: Decoder) -> None:
         super().__init__()
-        self.model = model
+        self.model = unsorted(model)
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor, past: list[Tensor]
@@ -89,12 +98,19 @@ class Graph(nn.Module):
         return logits, *remember.present
 
 
+def cache_shapes(config: DecoderConfig, b: int, p: int) -> list[tuple[int, int, int, int]]:
+    """Returns the shapes of `past` for b rows of p places."""
+    if config.latent is None:
+        return [(b, config.kv_heads, p, config.head_width)] * (2 * config.layers)
+    wide, narrow = config.head_width, config.latent.value_width
+    return [(b, config.heads, p, wide), (b, config.heads, p, narrow)] * config.layers
+
+
 def first_step(config: DecoderConfig, tokens: Tensor) -> Step:
     """Returns what a graph takes for a prompt [b, t] without padding."""
     b, t = tokens.shape
-    empty = torch.zeros(b, config.kv_heads, 0, config.head_width)
     positions = torch.arange(t).expand(b, t).contiguous()
-    past = [empty] * (2 * config.layers)
+    past = [torch.zeros(shape) for shape in cache_shapes(config, b, 0)]
     return tokens.contiguous(), torch.ones(b, t, dtype=torch.int64), positions, past
 
 
@@ -110,8 +126,7 @@ def example(config: DecoderConfig) -> Step:
     """Returns a step whose sizes are all different, so that a tracer takes none of them for another."""
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(0, config.vocabulary, (3, 5), generator=generator)
-    shape = (3, config.kv_heads, 7, config.head_width)
-    past = [torch.randn(shape, generator=generator) for _ in range(2 * config.layers)]
+    past = [torch.randn(shape, generator=generator) for shape in cache_shapes(config, 3, 7)]
     return next_step(tokens, past)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ingot.errors import ResourceError
+from ingot.errors import ArtifactError, ResourceError
 from ingot.export.graph import Graph, Step, check, example, names
 from ingot.models.decoder import DecoderConfig
 
@@ -39,30 +39,43 @@ def write_onnx(graph: Graph, folder: Path) -> dict[str, Any]:
         ArtifactError: the written graph computes something else.
         ResourceError: one of the packages `onnx`, `onnxscript`, `onnxruntime` is missing.
     """
+    needed()
+    config = graph.model.config
+    inputs, outputs = names(config)
+    size = 4 * graph.model.parameter_count()
+    with warnings.catch_warnings(), torch.no_grad(), quiet():
+        warnings.simplefilter("ignore")
+        try:
+            program = torch.onnx.export(
+                graph,
+                example(config),
+                dynamo=True,
+                input_names=inputs,
+                output_names=outputs,
+                dynamic_shapes=_shapes(config),
+                verbose=False,
+            )
+        except torch.onnx.errors.OnnxExporterError as error:
+            what = f"PyTorch cannot write this model as ONNX ({type(error).__name__})"
+            raise ArtifactError(what, where=folder, fix="export it as torchscript or aot") from error
+        assert program is not None
+        program.save(str(folder / MODEL), external_data=size > LARGEST_FILE)
+    opset = next(int(version) for domain, version in program.model.opset_imports.items() if domain == "")
+    return {"opset": opset, "difference": check(graph, Session(folder / MODEL).run, folder)}
+
+
+def needed() -> None:
+    """Looks for the packages.
+
+    Raises:
+        ResourceError: one of `onnx`, `onnxscript`, `onnxruntime` is missing.
+    """
     for package in ("onnx", "onnxscript", "onnxruntime"):
         try:
             importlib.import_module(package)
         except ImportError:
             fix = "pip install 'ingot[export]'"
             raise ResourceError(f"the package '{package}' is missing", where="ONNX", fix=fix) from None
-    config = graph.model.config
-    inputs, outputs = names(config)
-    size = 4 * graph.model.parameter_count()
-    with warnings.catch_warnings(), torch.no_grad(), _quiet():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            graph,
-            example(config),
-            dynamo=True,
-            input_names=inputs,
-            output_names=outputs,
-            dynamic_shapes=_shapes(config),
-            verbose=False,
-        )
-        assert program is not None
-        program.save(str(folder / MODEL), external_data=size > LARGEST_FILE)
-    opset = next(int(version) for domain, version in program.model.opset_imports.items() if domain == "")
-    return {"opset": opset, "difference": check(graph, Session(folder / MODEL).run, folder)}
 
 
 class Session:
@@ -101,7 +114,7 @@ def _shapes(config: DecoderConfig) -> tuple[Any, ...]:
     )
 
 
-class _quiet:
+class quiet:
     """Keeps exporters' notes on their own doings from the user's screen; errors still come as errors."""
 
     def __enter__(self) -> None:

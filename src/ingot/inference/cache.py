@@ -15,6 +15,7 @@ Both callables here are what `Decoder.forward` takes as `attend`: the cache neve
 | s | rows that memory is held for | n | active rows |
 | T | places that memory is held for | e | head width |
 | h | query heads | k | key-value heads |
+| w | width of a value's head, e but in latent attention | | |
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
+
+from ingot.nn import scoring
+from ingot.nn.scoring import Scored
 
 PLACES = 64
 """Lengths are rounded up to a multiple of this: few shapes, and room to grow without copying."""
@@ -47,21 +51,23 @@ class Cache:
         self.rows = rows
         self.places = rounded(context)
         self.keys: list[Tensor] = []  # per layer [s, k, T, e]
-        self.values: list[Tensor] = []  # per layer [s, k, T, e]
+        self.values: list[Tensor] = []  # per layer [s, k, T, w]
 
-    def reserve(self, layer: int, like: Tensor, rows: int, places: int) -> tuple[Tensor, Tensor]:
-        """Returns the layer's keys and values, [s, k, T, e] each, with at least this many rows and places.
+    def reserve(
+        self, layer: int, key: Tensor, rows: int, places: int, value: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Returns the layer's keys [s, k, T, e] and values [s, k, T, w], with at least these rows and places.
 
         Args:
             layer: its number; layers arrive in order.
-            like: any [*, k, *, e] tensor of the layer's keys, for the shape, type and device.
+            key: any [*, k, *, e] of the layer's keys, for the shape, type and device.
             rows: s needed.
             places: T needed.
+            value: any [*, k, *, w] of its values; None has the shape of the keys.
         """
         if layer == len(self.keys):
-            _, k, _, e = like.shape
-            self.keys.append(like.new_zeros(0, k, 0, e))
-            self.values.append(like.new_zeros(0, k, 0, e))
+            for kept, like in ((self.keys, key), (self.values, key if value is None else value)):
+                kept.append(like.new_zeros(0, like.shape[1], 0, like.shape[3]))
         held_rows, _, held_places, _ = self.keys[layer].shape
         if rows > held_rows or places > held_places:
             rows = min(self.rows, max(rows, 2 * held_rows)) if rows > held_rows else held_rows
@@ -107,12 +113,17 @@ class Prefill:
         self.rows = slice(first, first + len(origin))
         self.origin = origin
 
-    def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Args: layer number, query [b, h, t, e], key and value [b, k, t, e]. Returns: [b, h, t, e]."""
+    def __call__(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scored: Scored | None = None
+    ) -> Tensor:
+        """See `Attend`."""
         t = key.shape[2]
-        keys, values = self.cache.reserve(layer, key, self.rows.stop, t)
+        keys, values = self.cache.reserve(layer, key, self.rows.stop, t, value)
         keys[self.rows, :, :t] = key[self.origin]
         values[self.rows, :, :t] = value[self.origin]
+        scored = scored and scored.within(t)
+        if scored is not None:
+            return scoring.causal(query, key, value, scored)
         grouped = query.shape[1] != key.shape[1]
         return scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=grouped)
 
@@ -132,19 +143,27 @@ class Step:
         self.places = rounded(longest + 1)
         self.row = torch.arange(len(lengths), device=lengths.device)
         place = torch.arange(self.places, device=lengths.device)
-        self.mask = (place <= lengths[:, None])[:, None, None]  # [n, 1, 1, T]
+        self.distance = (lengths[:, None] - place)[:, None, None]  # [n, 1, 1, T]
+        self.mask = self.distance >= 0
+        self.longest = longest
 
-    def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Args: layer number, query [n, h, 1, e], key and value [n, k, 1, e]. Returns: [n, h, 1, e]."""
+    def __call__(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scored: Scored | None = None
+    ) -> Tensor:
+        """See `Attend`; here t is 1 and b is n."""
         n, h, _, e = query.shape
         k = key.shape[1]
-        keys, values = self.cache.reserve(layer, key, n, self.places)
+        keys, values = self.cache.reserve(layer, key, n, self.places, value)
         keys[self.row, :, self.lengths] = key[:, :, 0]
         values[self.row, :, self.lengths] = value[:, :, 0]
+        scored = scored and scored.within(self.longest + 1)
+        if scored is not None:
+            held = keys[:n, :, : self.places], values[:n, :, : self.places]
+            return scoring.attend(query, *held, self.distance, None, scored)
         # The h/k query heads that share keys stand as if they were tokens: keys are read once for all.
         together = query.view(n, k, h // k, e)
         seen = slice(None, self.places)
         mixed = scaled_dot_product_attention(
             together, keys[:n, :, seen], values[:n, :, seen], attn_mask=self.mask
         )
-        return mixed.reshape(n, h, 1, e)
+        return mixed.reshape(n, h, 1, -1)

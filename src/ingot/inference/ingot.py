@@ -14,7 +14,7 @@ from ingot.inference.locate import locate
 from ingot.inference.request import Completion
 from ingot.inference.sampling import Sampling
 from ingot.models.decoder import Decoder
-from ingot.models.huggingface import weight_names
+from ingot.models.families import shapes
 from ingot.record import read
 from ingot.tokenizer import Tokenizer
 from ingot.tokenizer.chat import encode_chat
@@ -62,7 +62,8 @@ class Ingot:
         self.tokenizer = tokenizer
         self.engine = Engine(model, tokenizer)
         self.last: Completion | None = None
-        self.stop_ids = frozenset({tokenizer.bos_id, tokenizer.special["<|im_end|>"]})
+        ending = {tokenizer.role_id(role) for role in ("eos", "end") if role in tokenizer.parts.roles}
+        self.stop_ids = frozenset({tokenizer.bos_id, *ending})
 
     @property
     def name(self) -> str:
@@ -81,7 +82,7 @@ class Ingot:
     def parameters(self) -> int:
         """How many weights the model has, tied ones and quantized ones counted once."""
         state = self.model.state_dict()
-        return sum(state[name].numel() for name in weight_names(self.model.config))
+        return sum(state[name].numel() for name in shapes(self.model.config))
 
     def generate(self, prompt: str, **sampling: Any) -> str:
         """Writes on from a raw text and returns what was added.

@@ -34,7 +34,7 @@ def load_model(
     dtype = dtype or machine.best_dtype(device)
     config, raw = huggingface.read_config(folder)
     tokenizer = Tokenizer.load(folder)
-    if tokenizer.vocab_size != config.vocabulary:
+    if tokenizer.vocab_size > config.vocabulary:
         what = f"the tokenizer has {tokenizer.vocab_size} entries, the model {config.vocabulary}"
         raise ArtifactError(what, where=folder, fix="put the files of one model together")
     if "quantization_config" in raw:

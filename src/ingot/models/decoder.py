@@ -6,80 +6,23 @@ tokens -> embedding -> [ x + attention(norm(x)) ; x + feed_forward(norm(x)) ] * 
 
 The parts' defaults make exactly the shape of `Qwen3ForCausalLM` (RMSNorm, QK-norm, RoPE, GQA, SwiGLU), so
 `transformers` and every engine that knows Qwen3 run what is trained here (Qwen3 technical report 2025,
-arXiv 2505.09388, section 2). Other parts make other shapes: LayerNorm, learned positions, GELU and a tied
-head are GPT-2's, without its biases.
+arXiv 2505.09388, section 2). Other parts make the other published decoders: `families/` says which.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal, NamedTuple, Self
+from typing import NamedTuple
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from ingot.config import Config
-from ingot.nn.activations import gelu
-from ingot.nn.attention import Attend, Attention, WithinDocuments, causal, document_starts
-from ingot.nn.feed_forward import FeedForward, SwiGLU, squared_relu
-from ingot.nn.initialisation import initialise
+from ingot.models.decoder_config import DecoderConfig
+from ingot.nn.attention import Attend, WithinDocuments, causal, document_starts
+from ingot.nn.capped import CappedLinear
 from ingot.nn.mixed import shortened
-from ingot.nn.norms import RMSNorm
-from ingot.nn.positions import Angles, Rotary
+from ingot.nn.positions import Angles
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": gelu, "squared_relu": squared_relu}
-
-
-class DecoderConfig(Config):
-    """The sizes of a decoder, and which parts it is made of."""
-
-    vocabulary: int = Field(gt=0)
-    width: int = Field(gt=0)
-    layers: int = Field(gt=0)
-    heads: int = Field(gt=0)
-    kv_heads: int = Field(gt=0)
-    head_width: int = Field(gt=0)
-    feed_forward: int = Field(gt=0)
-    context: int = Field(gt=1)
-    rope_theta: float = 10_000.0
-    norm_epsilon: float = 1e-6
-    tied: bool = False
-    norm: Literal["rms", "layer"] = "rms"
-    head_norm: Literal["rms"] | None = "rms"
-    positions: Literal["rotary", "learned"] = "rotary"
-    activation: Literal["swiglu", "gelu", "squared_relu"] = "swiglu"
-
-    @model_validator(mode="after")
-    def _shapes_fit(self) -> Self:
-        if self.heads % self.kv_heads:
-            raise ValueError(f"heads ({self.heads}) must be a multiple of kv_heads ({self.kv_heads})")
-        if self.head_width % 2:
-            raise ValueError(f"head_width ({self.head_width}) must be even")
-        return self
-
-    def normalisation(self) -> nn.Module:
-        """Returns a fresh norm over the model's width."""
-        if self.norm == "layer":
-            return nn.LayerNorm(self.width, self.norm_epsilon, bias=False)
-        return RMSNorm(self.width, self.norm_epsilon)
-
-    def head_normalisation(self) -> nn.Module | None:
-        """Returns a fresh norm over queries or keys, or None."""
-        return RMSNorm(self.head_width, self.norm_epsilon) if self.head_norm else None
-
-    def feed_forward_layer(self) -> nn.Module:
-        """Returns a fresh feed-forward layer."""
-        if self.activation == "swiglu":
-            return SwiGLU(self.width, self.feed_forward)
-        return FeedForward(self.width, self.feed_forward, ACTIVATIONS[self.activation])
-
-    def build(self, seed: int = 0) -> Decoder:
-        """Returns a freshly initialised model of these sizes."""
-        model = Decoder(self)
-        zero = ("attention.output", "feed_forward.down")
-        initialise(model, seed, zero=zero if self.tied else (*zero, "head"))
-        return model
+__all__ = ["Block", "Decoder", "DecoderConfig", "Outputs"]
 
 
 class Outputs(NamedTuple):
@@ -90,33 +33,45 @@ class Outputs(NamedTuple):
 
 
 class Block(nn.Module):
-    """One layer of the decoder: attention, then feed-forward, each added to the residual stream."""
+    """One layer of the decoder: attention and feed-forward, each added to the residual stream.
 
-    def __init__(self, config: DecoderConfig) -> None:
+    Args:
+        config: of the decoder.
+        layer: its number.
+    """
+
+    def __init__(self, config: DecoderConfig, layer: int) -> None:
         super().__init__()
-        self.attention_norm = config.normalisation()
-        self.attention = Attention(
-            width=config.width,
-            heads=config.heads,
-            kv_heads=config.kv_heads,
-            head_width=config.head_width,
-            query_norm=config.head_normalisation(),
-            key_norm=config.head_normalisation(),
-        )
-        self.feed_forward_norm = config.normalisation()
-        self.feed_forward = config.feed_forward_layer()
+        before, after = config.arrangement != "post", config.arrangement in ("post", "sandwich")
+        self._parallel = config.arrangement == "parallel"
+        self.attention_norm = config.normalisation() if before else None
+        self.attention = config.attention_layer(layer)
+        self.attention_output_norm = config.normalisation() if after else None
+        self.feed_forward_norm = config.normalisation() if before else None
+        self.feed_forward = config.feed_forward_layer(layer)
+        self.feed_forward_output_norm = config.normalisation() if after else None
 
     def forward(self, x: Tensor, angles: Angles | None, layer: int, attend: Attend) -> Tensor:
         """Args: x [b, t, d]. Returns: [b, t, d]."""
-        x = x + self.attention(self.attention_norm(x), angles, layer, attend)
-        return x + self.feed_forward(self.feed_forward_norm(x))
+        gathered = self.attention(_normed(self.attention_norm, x), angles, layer, attend)
+        if self._parallel:
+            return x + gathered + self.feed_forward(_normed(self.feed_forward_norm, x))
+        x = x + _normed(self.attention_output_norm, gathered)
+        made = self.feed_forward(_normed(self.feed_forward_norm, x))
+        return x + _normed(self.feed_forward_output_norm, made)
+
+
+def _normed(norm: nn.Module | None, x: Tensor) -> Tensor:
+    """x through a norm, where there is one."""
+    normed: Tensor = x if norm is None else norm(x)
+    return normed
 
 
 class Decoder(nn.Module):
     """A causal language model.
 
     Args:
-        config: its sizes.
+        config: its sizes and parts.
 
     Example:
         >>> config = DecoderConfig(vocabulary=256, width=64, layers=2, heads=4, kv_heads=2,
@@ -129,14 +84,18 @@ class Decoder(nn.Module):
         super().__init__()
         self.config = config
         self.embedding = nn.Embedding(config.vocabulary, config.width)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
         self.norm = config.normalisation()
-        self.head = nn.Linear(config.width, config.vocabulary, bias=False)
+        self.head: nn.Linear
+        if config.logit_cap is None:
+            self.head = nn.Linear(config.width, config.vocabulary, bias=False)
+        else:
+            self.head = CappedLinear(config.width, config.vocabulary, config.logit_cap)
         if config.tied:
             self.head.weight = self.embedding.weight
-        rotary, learned = config.positions == "rotary", config.positions == "learned"
-        self.rotary = Rotary(config.head_width, config.rope_theta, config.context) if rotary else None
-        self.positions = nn.Embedding(config.context, config.width) if learned else None
+        self.rotary = config.rotary()
+        self.local_rotary = config.local_rotary()
+        self.positions = config.added_positions()
 
     def forward(
         self,
@@ -165,11 +124,16 @@ class Decoder(nn.Module):
             attend = WithinDocuments(starts)
             positions = torch.arange(t, device=tokens.device) - starts if positions is None else positions
         x = self.embedding(tokens)
+        if self.config.embedding_scale is not None:
+            # As a tensor of x's type: the published models round the number itself to bf16.
+            x = x * torch.full((), self.config.embedding_scale, dtype=x.dtype, device=x.device)
         if self.positions is not None:
             x = x + (self.positions.weight[:t] if positions is None else self.positions(positions))
         x = shortened(x)
-        angles = None if self.rotary is None else self.rotary.angles(positions, t)
+        whole = None if self.rotary is None else self.rotary.angles(positions, t)
+        local = whole if self.local_rotary is None else self.local_rotary.angles(positions, t)
         for layer, block in enumerate(self.blocks):
+            angles = local if self.config.local(layer) else whole
             x = block(x, angles, layer, attend or causal)
         hidden = self.norm(x)
         return Outputs(hidden, self.head(hidden) if logits else None)

@@ -24,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ingot.errors import ConfigError
 from ingot.models.decoder import Decoder, DecoderConfig
+from ingot.nn.scoring import Scored
 
 _OF_ITS_PLACE = frozenset({"training", "layer", "layer_index", "index"})
 """What modules note about themselves that differs between blocks which are otherwise alike."""
@@ -204,14 +205,16 @@ class _Meter:
     """An `attend` that notes what it is given, and costs nothing itself."""
 
     def __init__(self) -> None:
-        self.products = 0  # numbers that a query and a key have in common, and values mixed, over all heads
+        self.products = 0.0  # of a token: numbers that meet in scores and mixing, over all heads and places
         self.kept = 0  # numbers per token
 
     def __call__(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, *more: Any, **named: Any
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scored: Scored | None = None, *more: Any
     ) -> Tensor:
-        h, k = query.shape[1], key.shape[1]
-        self.products += h * (query.shape[3] + value.shape[3])
+        h, k, t = query.shape[1], key.shape[1], query.shape[2]
+        window = min(t, (scored and scored.window) or t)
+        seen = window * (t - (window - 1) / 2) / t  # places, on average over the tokens
+        self.products += seen * h * (query.shape[3] + value.shape[3])
         self.kept += k * (key.shape[3] + value.shape[3])
         score = (query + key.repeat_interleave(h // k, 1)).sum(-1, keepdim=True)
         return value.repeat_interleave(h // k, 1) + score  # elementwise: joined to all three, no products
@@ -221,9 +224,9 @@ def cost(model: nn.Module, context: int) -> Cost:
     """Counts the FLOPs of a token from the graph that runs, and the keys and values that it leaves.
 
     Products with weights are those that PyTorch executes, forwards and backwards. Of attention's two
-    products only the places that are seen count (i + 1 keys for token i), twice that backwards; scores
-    that a kernel computes again on its way back are its own affair (Kaplan et al. 2020, arXiv 2001.08361,
-    section 2.1).
+    products only the places that are seen count (i + 1 keys for token i, or its window), twice that
+    backwards; scores that a kernel computes again on its way back are its own affair (Kaplan et al. 2020,
+    arXiv 2001.08361, section 2.1).
 
     Args:
         model: a decoder; it is run on one text, so best a `blank` one. Its gradients are left as they were.
@@ -248,7 +251,7 @@ def cost(model: nn.Module, context: int) -> Cost:
     finally:
         for parameter, before in zip(parameters, wanted, strict=True):
             parameter.requires_grad_(before)
-    attention = 2 * meter.products * (context + 1) / 2
+    attention = 2 * meter.products
     products = forwards.get_total_flops() / context
     back = backwards.get_total_flops() / context
     return Cost(

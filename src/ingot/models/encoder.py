@@ -25,14 +25,13 @@ from ingot.config import Config
 from ingot.models.heads import Head, HeadConfig
 from ingot.nn.activations import gelu
 from ingot.nn.attention import Attend, Attention
-from ingot.nn.biases import add_biases
 from ingot.nn.both_sides import BothSides
-from ingot.nn.feed_forward import FeedForward
-from ingot.nn.geglu import GeGLU
+from ingot.nn.feed_forward import FeedForward, GatedFeedForward
 from ingot.nn.initialisation import initialise
 from ingot.nn.mixed import shortened
 from ingot.nn.positions import Angles, Rotary
 
+PROJECTIONS = ("query", "key", "value", "output", "gate", "up", "down")
 EMBEDDING_DEVIATION = 0.02  # as BERT's: a tied head starts with small logits
 
 
@@ -107,13 +106,9 @@ class EncoderConfig(Config):
         return nn.LayerNorm(self.width, self.norm_epsilon, bias=self.biases)
 
     def feed_forward_layer(self) -> nn.Module:
-        """Returns a fresh feed-forward layer, without biases."""
-        gated = self.activation == "geglu"
-        return (
-            GeGLU(self.width, self.feed_forward)
-            if gated
-            else FeedForward(self.width, self.feed_forward, gelu)
-        )
+        """Returns a fresh feed-forward layer."""
+        kind = GatedFeedForward if self.activation == "geglu" else FeedForward
+        return kind(self.width, self.feed_forward, gelu, PROJECTIONS if self.biases else ())
 
     def build(self, seed: int = 0) -> Encoder:
         """Returns a freshly initialised model of these sizes."""
@@ -153,12 +148,11 @@ class Block(nn.Module):
             head_width=config.width // config.heads,
             query_norm=None,
             key_norm=None,
+            biases=PROJECTIONS if config.biases else (),
         )
         self.feed_forward_norm = config.normalisation()
         self.feed_forward = config.feed_forward_layer()
         self.dropout = nn.Dropout(config.dropout)
-        if config.biases:
-            add_biases(self)
 
     def forward(self, x: Tensor, angles: Angles | None, layer: int, attend: Attend) -> Tensor:
         """Args: x [b, t, d]. Returns: [b, t, d]."""

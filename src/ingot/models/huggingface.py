@@ -1,50 +1,55 @@
 """The Hugging Face folder, both ways: our native format on disk.
 
-A folder written here is what `transformers` calls a `Qwen3ForCausalLM`: `config.json`,
-`model.safetensors`, `generation_config.json` (the tokenizer writes its own files beside them).
+```
+config.json             family by its architecture -> DecoderConfig
+model.safetensors       or shards with an index; the family's rules say which tensor is which of ours
+generation_config.json  (the tokenizer writes its own files beside them)
+```
+
+A model is written as the first family that has its parts: Qwen3, where they are the decoder's own.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ingot.errors import ArtifactError, ConfigError, IngotError
+from ingot.errors import ArtifactError, ConfigError
 from ingot.models.decoder import Decoder, DecoderConfig
+from ingot.models.families import by_architecture, by_parts, rules, shapes
+from ingot.models.families.rules import Rule
+from ingot.models.weight_files import WEIGHTS, listed, read_folder, read_weights
 
-ARCHITECTURE = "Qwen3ForCausalLM"
-WEIGHTS = "model.safetensors"
+__all__ = ["WEIGHTS", "read_weights"]  # what others find here although it is elsewhere
 
-_BLOCK_NAMES = {
-    "attention_norm.weight": "input_layernorm.weight",
-    "attention.query.weight": "self_attn.q_proj.weight",
-    "attention.key.weight": "self_attn.k_proj.weight",
-    "attention.value.weight": "self_attn.v_proj.weight",
-    "attention.output.weight": "self_attn.o_proj.weight",
-    "attention.query_norm.weight": "self_attn.q_norm.weight",
-    "attention.key_norm.weight": "self_attn.k_norm.weight",
-    "feed_forward_norm.weight": "post_attention_layernorm.weight",
-    "feed_forward.gate.weight": "mlp.gate_proj.weight",
-    "feed_forward.up.weight": "mlp.up_proj.weight",
-    "feed_forward.down.weight": "mlp.down_proj.weight",
-}
+_AGAIN = "make the model anew"
+_HEADS = (r"lm_head\.weight", r"embed_out\.weight")
 
 
 def weight_names(config: DecoderConfig) -> dict[str, str]:
-    """Returns our weight name -> theirs, for every weight that is stored (a tied head is not)."""
-    names = {"embedding.weight": "model.embed_tokens.weight", "norm.weight": "model.norm.weight"}
-    for layer in range(config.layers):
-        for ours, theirs in _BLOCK_NAMES.items():
-            names[f"blocks.{layer}.{ours}"] = f"model.layers.{layer}.{theirs}"
-    if not config.tied:
-        names["head.weight"] = "lm_head.weight"
-    return names
+    """Returns our weight name -> theirs, for every weight that is stored (a tied head is not).
+
+    Raises:
+        ArtifactError: the model has more than weights that are stored one by one as they are (the int8 format
+            rests on that), or no family has these parts.
+    """
+    family, _ = by_parts(config)
+    found = rules(family, config)
+    plain = all(rule.read is rule.write and rule.ours[0].endswith(".weight") for rule in found)
+    if config.logit_cap is not None or not plain:
+        raise ArtifactError(
+            f"{family.MODEL_TYPE} has more than plain weights (biases, a cap, joined tensors)",
+            where="the model's format",
+            fix="use the model as it is",
+        )
+    return {rule.ours[0]: rule.theirs[0] for rule in found}
 
 
 def describe(
@@ -53,47 +58,14 @@ def describe(
     """Returns the content of `config.json`.
 
     Args:
-        config: the model's sizes.
+        config: the model's sizes and parts.
         dtype: of the stored weights.
         special: token ids by role (`bos_token_id`, `eos_token_id`, `pad_token_id`), where known.
 
     Raises:
-        ArtifactError: the model is made of parts that Qwen3 does not have.
+        ArtifactError: the model is made of parts that no family has together.
     """
-    parts = {"norm": "rms", "head_norm": "rms", "positions": "rotary", "activation": "swiglu"}
-    other = [
-        f"{name} {getattr(config, name)}" for name, ours in parts.items() if getattr(config, name) != ours
-    ]
-    if other:
-        raise ArtifactError(
-            f"a model with {', '.join(other)} has no published folder format yet",
-            where="saving the model",
-            fix="keep the decoder's own parts, or save its weights yourself with safetensors",
-        )
-    return {
-        "architectures": [ARCHITECTURE],
-        "model_type": "qwen3",
-        "vocab_size": config.vocabulary,
-        "hidden_size": config.width,
-        "num_hidden_layers": config.layers,
-        "num_attention_heads": config.heads,
-        "num_key_value_heads": config.kv_heads,
-        "head_dim": config.head_width,
-        "intermediate_size": config.feed_forward,
-        "max_position_embeddings": config.context,
-        # Older readers look for rope_theta at the top, newer ones in rope_parameters.
-        "rope_theta": config.rope_theta,
-        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
-        "rms_norm_eps": config.norm_epsilon,
-        "tie_word_embeddings": config.tied,
-        "hidden_act": "silu",
-        "attention_bias": False,
-        "attention_dropout": 0.0,
-        "use_cache": True,
-        "use_sliding_window": False,
-        "dtype": str(dtype).removeprefix("torch."),
-        **(special or {}),
-    }
+    return {**by_parts(config)[1], "dtype": str(dtype).removeprefix("torch."), **(special or {})}
 
 
 def save(
@@ -110,14 +82,14 @@ def save(
     Raises:
         ArtifactError: no published format holds a model of these parts.
     """
-    config = describe(model.config, dtype, special)
+    family, _ = by_parts(model.config)
     state = model.state_dict()
-    weights = {
-        theirs: state[ours].detach().to("cpu", dtype).contiguous().clone()
-        for ours, theirs in weight_names(model.config).items()
-    }
+    weights: dict[str, Tensor] = {}
+    for rule in rules(family, model.config):
+        stored = rule.write([state[name].detach().to("cpu", dtype) for name in rule.ours])
+        weights |= {name: one.contiguous().clone() for name, one in zip(rule.theirs, stored, strict=True)}
     save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
-    write_configs(folder, config, special)
+    write_configs(folder, describe(model.config, dtype, special), special)
 
 
 def write_configs(folder: Path, config: dict[str, Any], special: dict[str, int] | None) -> None:
@@ -134,7 +106,8 @@ def read_config(folder: Path) -> tuple[DecoderConfig, dict[str, Any]]:
         Our configuration, and everything that `config.json` says.
 
     Raises:
-        ArtifactError: no readable `config.json`, or a model of another architecture.
+        ArtifactError: no readable `config.json`, a model of an unknown architecture or with parts that are
+            not built here, or one that asks for code of its own.
     """
     path = folder / "config.json"
     try:
@@ -144,84 +117,111 @@ def read_config(folder: Path) -> tuple[DecoderConfig, dict[str, Any]]:
             "no config.json: not a model folder", where=folder, fix="name a model folder"
         ) from None
     except (json.JSONDecodeError, UnicodeDecodeError):
-        raise ArtifactError("not readable as JSON", where=path, fix="make the model anew") from None
-    if ARCHITECTURE not in raw.get("architectures", []):
-        raise ArtifactError(
-            f"architecture {raw.get('architectures')} is not known", where=path, fix=f"known: {ARCHITECTURE}"
-        )
-    rope = raw.get("rope_parameters") or {}
+        raise ArtifactError("not readable as JSON", where=path, fix=_AGAIN) from None
+    if not isinstance(raw, dict):
+        raise ArtifactError("holds no keys", where=path, fix=_AGAIN)
+    if raw.get("auto_map"):
+        fix = "use a version of the model that needs no code (look for one without auto_map)"
+        raise ArtifactError("asks to run code of its own (auto_map): refused", where=path, fix=fix)
+    family = by_architecture(raw, path)
     try:
-        config = DecoderConfig.parse(
-            {
-                "vocabulary": raw["vocab_size"],
-                "width": raw["hidden_size"],
-                "layers": raw["num_hidden_layers"],
-                "heads": raw["num_attention_heads"],
-                "kv_heads": raw["num_key_value_heads"],
-                "head_width": raw.get("head_dim") or raw["hidden_size"] // raw["num_attention_heads"],
-                "feed_forward": raw["intermediate_size"],
-                "context": raw["max_position_embeddings"],
-                "rope_theta": rope.get("rope_theta", raw.get("rope_theta", 10_000.0)),
-                "norm_epsilon": raw["rms_norm_eps"],
-                "tied": raw.get("tie_word_embeddings", False),
-            },
-            where=path,
-        )
+        return family.read(raw), raw
     except KeyError as missing:
-        raise ArtifactError(f"key {missing} is missing", where=path, fix="make the model anew") from None
-    except ConfigError as error:
-        raise ArtifactError(error.what, where=error.where, fix="make the model anew") from None
-    return config, raw
+        what = f"key {missing} is missing, which {raw['architectures'][0]} has"
+        raise ArtifactError(what, where=path, fix=_AGAIN) from None
+    except (ConfigError, ArtifactError) as error:
+        raise ArtifactError(error.what, where=error.where or path, fix=error.fix or _AGAIN) from None
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        raise ArtifactError(f"holds a value that cannot be used ({error})", where=path, fix=_AGAIN) from None
 
 
 def load(folder: Path, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Decoder:
     """Loads the model of a folder.
 
     Args:
-        folder: with `config.json` and `model.safetensors`.
+        folder: with `config.json` and safetensors weights, in one file or several.
         dtype: to hold the weights in.
         device: where to hold them.
 
     Raises:
-        ArtifactError: files that are missing, truncated or do not fit together.
+        ArtifactError: files that are missing, truncated or do not fit together; weights that are missing, too
+            many, of another shape or not finite; a tokenizer with more tokens than the embedding has rows.
     """
-    config, _ = read_config(folder)
-    model = Decoder(config).to(device, dtype)
-    tensors = read_weights(folder / WEIGHTS)
-    state: dict[str, Tensor] = {}
-    for ours, theirs in weight_names(config).items():
-        if theirs not in tensors:
-            raise ArtifactError(
-                f"weight '{theirs}' is missing", where=folder / WEIGHTS, fix="make the model anew"
-            )
-        expected = model.get_parameter(ours).shape
-        if tensors[theirs].shape != expected:
-            raise ArtifactError(
-                f"weight '{theirs}' is {list(tensors[theirs].shape)}, config.json says {list(expected)}",
-                where=folder / WEIGHTS,
-                fix="make the model anew",
-            )
-        state[ours] = tensors[theirs].to(device, dtype)
+    config, raw = read_config(folder)
+    family = by_architecture(raw, folder / "config.json")
+    _check_tokenizer(folder, config.vocabulary)
+    state = _translated(read_folder(folder), config, family, folder)
     if config.tied:
         state["head.weight"] = state["embedding.weight"]
-    model.load_state_dict(state)
+    model = Decoder(config).to(device, dtype)
+    model.load_state_dict({name: tensor.to(device, dtype) for name, tensor in state.items()})
     return model.eval()
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Reads every tensor of a safetensors file.
-
-    Raises:
-        ArtifactError: the file is missing or damaged.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    except FileNotFoundError:
-        raise ArtifactError("no such weight file", where=path, fix="make the model anew") from None
-    except IngotError:
-        raise
-    except (SafetensorError, OSError, ValueError) as error:
+def _translated(
+    stored: dict[str, Tensor], config: DecoderConfig, family: ModuleType, folder: Path
+) -> dict[str, Tensor]:
+    """Stored tensors as ours, after checking that they are what `config.json` promises."""
+    found = rules(family, config)
+    expected = _expected(found, config)
+    prefix = getattr(family, "PREFIX", "model.")  # what a model that was saved without its head lacks
+    stored = {_prefixed(name, prefix, expected): tensor for name, tensor in stored.items()}
+    missing = sorted(expected.keys() - stored.keys())
+    if missing:
+        one = f"weight '{missing[0]}' is missing"
         raise ArtifactError(
-            f"damaged or truncated ({error})", where=path, fix="copy or make it anew"
-        ) from None
+            one if len(missing) == 1 else f"weights are missing: {listed(missing)}", where=folder, fix=_AGAIN
+        )
+    spare = "|".join([*getattr(family, "SPARE", ()), *(_HEADS if config.tied else ())])
+    extra = sorted(stored.keys() - expected.keys())
+    extra = [name for name in extra if not any(re.fullmatch(spare, f"{p}{name}") for p in ("", prefix))]
+    if extra:
+        what = f"weights that config.json knows nothing of: {listed(extra)}"
+        raise ArtifactError(what, where=folder, fix="check that weights and config.json are of one model")
+    for name, shape in expected.items():
+        if stored[name].shape != shape:
+            said = f"weight '{name}' is {list(stored[name].shape)}, config.json says {list(shape)}"
+            raise ArtifactError(said, where=folder, fix=_AGAIN)
+        if not stored[name].is_floating_point():
+            said = f"weight '{name}' is stored as {stored[name].dtype}"
+            raise ArtifactError(said, where=folder, fix="load the dense model that it was made from")
+        if not bool(stored[name].isfinite().all()):
+            raise ArtifactError(f"weight '{name}' holds NaN or infinity", where=folder, fix=_AGAIN)
+    state: dict[str, Tensor] = {}
+    for rule in found:
+        ours = rule.read([stored[name] for name in rule.theirs])
+        state |= dict(zip(rule.ours, ours, strict=True))
+    return state
+
+
+def _expected(found: list[Rule], config: DecoderConfig) -> dict[str, torch.Size]:
+    """Their names and shapes, as they would be written."""
+    own = shapes(config)
+    expected: dict[str, torch.Size] = {}
+    for rule in found:
+        written = rule.write([torch.empty(own[name], device="meta") for name in rule.ours])
+        expected |= {name: one.shape for name, one in zip(rule.theirs, written, strict=True)}
+    return expected
+
+
+def _prefixed(name: str, prefix: str, expected: dict[str, torch.Size]) -> str:
+    """The name that it is expected under: that of a bare model lacks a prefix."""
+    return prefix + name if name not in expected and prefix + name in expected else name
+
+
+def _check_tokenizer(folder: Path, vocabulary: int) -> None:
+    """Refuses a tokenizer.json that would ask for rows that the embedding does not have."""
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        return
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        known = raw["model"]["vocab"]
+        ids = list(known.values()) if isinstance(known, dict) else [len(known) - 1]
+        ids += [token["id"] for token in raw.get("added_tokens") or []]
+        largest = max(ids, default=0)
+    except (ValueError, KeyError, TypeError):
+        return  # a tokenizer that cannot be read is for whoever wants to use it
+    if largest >= vocabulary:
+        what = f"the tokenizer has a token {largest}, and the embedding {vocabulary} rows"
+        raise ArtifactError(what, where=folder, fix="put the files of one model together")

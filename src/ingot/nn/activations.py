@@ -35,6 +35,11 @@ def gelu(x: Tensor) -> Tensor:
     return functional.gelu(x)
 
 
+def gelu_tanh(x: Tensor) -> Tensor:
+    """GELU by its approximation with tanh, as GPT-2 and Gemma have it. The same shape and dtype."""
+    return functional.gelu(x, approximate="tanh")
+
+
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator, unused-ignore]
 def ready() -> bool:
     """Whether this machine has the kernel; the first call may compile it."""

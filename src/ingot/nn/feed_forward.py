@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from torch import Tensor, nn
-from torch.nn.functional import relu, silu
+from torch.nn.functional import relu
 
 from ingot.nn.linear import Linear
 
+Activation = Callable[[Tensor], Tensor]
 
-class SwiGLU(nn.Module):
-    """A gated feed-forward layer: down(silu(gate(x)) * up(x)).
+
+class GatedFeedForward(nn.Module):
+    """A gated feed-forward layer: down(activation(gate(x)) * up(x)).
+
+    With SiLU it is called SwiGLU, with GELU GeGLU.
 
     Args:
         width: d.
         feed_forward: f, the inner width.
+        activation: of the gate.
+        biases: which of `gate`, `up` and `down` have one.
 
     Source: Shazeer 2020, arXiv 2002.05202, equation 6.
     """
 
-    def __init__(self, width: int, feed_forward: int) -> None:
+    def __init__(
+        self, width: int, feed_forward: int, activation: Activation, biases: Collection[str] = ()
+    ) -> None:
         super().__init__()
-        self.gate = Linear(width, feed_forward, bias=False)
-        self.up = Linear(width, feed_forward, bias=False)
-        self.down = Linear(feed_forward, width, bias=False)
+        self.gate = Linear(width, feed_forward, bias="gate" in biases)
+        self.up = Linear(width, feed_forward, bias="up" in biases)
+        self.down = Linear(feed_forward, width, bias="down" in biases)
+        self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
         """Args: x [b, t, d]. Returns: [b, t, d]."""
-        return self.down(silu(self.gate(x)) * self.up(x))
+        return self.down(self.activation(self.gate(x)) * self.up(x))
 
 
 class FeedForward(nn.Module):
@@ -38,14 +47,17 @@ class FeedForward(nn.Module):
         width: d.
         feed_forward: f, the inner width.
         activation: of the inner values, such as GELU or `squared_relu`.
+        biases: which of `up` and `down` have one.
 
     Source: Vaswani et al. 2017, arXiv 1706.03762, section 3.3.
     """
 
-    def __init__(self, width: int, feed_forward: int, activation: Callable[[Tensor], Tensor]) -> None:
+    def __init__(
+        self, width: int, feed_forward: int, activation: Activation, biases: Collection[str] = ()
+    ) -> None:
         super().__init__()
-        self.up = Linear(width, feed_forward, bias=False)
-        self.down = Linear(feed_forward, width, bias=False)
+        self.up = Linear(width, feed_forward, bias="up" in biases)
+        self.down = Linear(feed_forward, width, bias="down" in biases)
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:

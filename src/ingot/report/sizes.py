@@ -11,12 +11,13 @@ from ingot.config import override
 from ingot.errors import ConfigError, did_you_mean
 from ingot.models import describe, flow, huggingface
 from ingot.models.decoder import Decoder, DecoderConfig
+from ingot.models.families.presets import CLOSED, PRESETS, config_of
 from ingot.report.architecture import draw
 from ingot.report.words import count, size
 from ingot.train.memory import update_memory
 from ingot.train.planner import DEPTHS, shape
 
-PRESETS = {f"depth-{depth}": depth for depth in DEPTHS}
+LADDER = {f"depth-{depth}": depth for depth in DEPTHS}
 """The planner's ladder of sizes, by name."""
 
 _VOCABULARY, _CONTEXT = 32_768, 2048
@@ -87,17 +88,21 @@ def read(name: str, changes: list[str]) -> tuple[DecoderConfig, str, str | None]
     """Returns a configuration, what to call it, and a note.
 
     Args:
-        name: a preset ("depth-12"), a model's folder or a run folder.
+        name: a preset ("depth-12", "llama-3-8b"), a model's folder or a run folder.
         changes: `key=value` texts for a preset's configuration (vocabulary=50000 context=4096 ...).
 
     Raises:
         ConfigError: no such preset or folder, or a change that a folder's model cannot have.
     """
-    if name in PRESETS:
-        start = shape(PRESETS[name], _VOCABULARY, _CONTEXT).model_dump()
-        return DecoderConfig.parse(override(start, changes), where=name), name, None
+    if name in LADDER or name in PRESETS:
+        start = shape(LADDER[name], _VOCABULARY, _CONTEXT) if name in LADDER else config_of(name)
+        note = None if name in LADDER else f"{PRESETS[name].parameters:,} published: {PRESETS[name].source}"
+        return DecoderConfig.parse(override(start.model_dump(), changes), where=name), name, note
+    if name.lower() in CLOSED:
+        what = f"the sizes of '{name}' were never published: nobody outside can make one like it"
+        raise ConfigError(what, where="model", fix="name an open model, such as llama-3-8b or deepseek-v3")
     if not Path(name).exists():
-        fix = did_you_mean(name, PRESETS)
+        fix = did_you_mean(name, [*LADDER, *PRESETS])
         raise ConfigError(f"no preset and no folder '{name}'", where="model", fix=fix)
     if changes:
         raise ConfigError("cannot be changed: it is made", where=name, fix="change a preset instead")

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from ingot import device as machine
 from ingot.models.decoder import DecoderConfig
+from ingot.models.decoder_config import GATED
 from ingot.train.planner import matrix_parameters, parameter_count
 
 _FP32 = 4  # bytes: master weights, gradients, optimizer state and the residual stream
@@ -65,7 +66,7 @@ def update_memory(
     kept += (5 if half else 2) * d * product  # the norms' outputs, cast anew for each linear layer
     kept += 2 * (heads + kv) * _FP32  # query and key before and inside their norms
     kept += 2 * (heads + kv) * product  # query, key and value as attention reads them, and its output
-    gated = model.activation == "swiglu"
+    gated = model.activation in GATED
     kept += (4 if gated else 2) * f * product  # gate, silu(gate), up, their product; or up and its activation
     tokens = rows * model.context
     activations = tokens * (model.layers * kept + d * (2 * _FP32 + product))  # and the last norm

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from ingot.errors import ResourceError
 from ingot.models.decoder import DecoderConfig
+from ingot.models.families import shapes
 from ingot.train.law import HOFFMANN, Law, counted_parameters, counted_tokens
 
 DEPTHS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 24, 28, 32, 40, 48, 64)
@@ -65,19 +66,31 @@ def shape(depth: int, vocabulary: int, context: int) -> DecoderConfig:
 
 def matrix_parameters(config: DecoderConfig) -> int:
     """Returns the number of weights that take part in matrix products (the embedding does not)."""
-    attention = config.width * config.head_width * (2 * config.heads + 2 * config.kv_heads)
-    gated = config.activation == "swiglu"
-    per_layer = attention + (3 if gated else 2) * config.width * config.feed_forward
-    return config.layers * per_layer + config.vocabulary * config.width
+    return sum(_products(config).values())
+
+
+def active_parameters(config: DecoderConfig) -> int:
+    """Returns how many of those one token goes through: of all experts, only those that it chooses."""
+    experts = config.experts
+    return sum(
+        size * experts.chosen // experts.count if experts is not None and ".experts." in name else size
+        for name, size in _products(config).items()
+    )
 
 
 def parameter_count(config: DecoderConfig) -> int:
     """Returns the number of all weights, without building the model."""
-    embedding = 0 if config.tied else config.vocabulary * config.width
-    positions = config.context * config.width if config.positions == "learned" else 0
-    heads = config.head_width if config.head_norm else 0
-    norms = config.layers * 2 * (config.width + heads) + config.width
-    return matrix_parameters(config) + embedding + positions + norms
+    return sum(shape.numel() for shape in shapes(config).values())
+
+
+def _products(config: DecoderConfig) -> dict[str, int]:
+    """The sizes of the weights in matrix products, by name; a tied embedding is the head's."""
+    looked_up = {"positions.weight"} | (set() if config.tied else {"embedding.weight"})
+    return {
+        name: shape.numel()
+        for name, shape in shapes(config).items()
+        if len(shape) > 1 and name not in looked_up
+    }
 
 
 def training_flops_per_token(config: DecoderConfig) -> float:
@@ -87,7 +100,7 @@ def training_flops_per_token(config: DecoderConfig) -> float:
     (Kaplan et al. 2020, arXiv 2001.08361, section 2.1).
     """
     attention = 6 * config.layers * config.heads * config.head_width * config.context
-    return 6 * matrix_parameters(config) + attention
+    return 6 * active_parameters(config) + attention
 
 
 def expected_loss(parameters: float, tokens: float, unique: float, law: Law = HOFFMANN) -> float:
