@@ -34,7 +34,8 @@ capabilities: .venv/.core
 	@$(BIN)/python scripts/capabilities.py docs/capabilities.md
 
 BENCHMARKS := train_throughput time_to_loss loop_overhead gpu_throughput
-DATA_BENCHMARKS := minhash_speed filter_speed data_chain tokenizer_speed tokenizer_training
+DATA_BENCHMARKS := minhash_speed filter_speed data_chain tokenizer_speed tokenizer_training packing \
+	equal_compute
 bench: .venv/.dev
 	@set -e; for name in $(if $(DATA),$(BENCHMARKS),$(filter-out time_to_loss,$(BENCHMARKS))); do \
 		echo "== $$name"; \

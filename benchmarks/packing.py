@@ -183,7 +183,14 @@ def memory(kind: str, folder: Path) -> None:
 
 
 def peak() -> float:
-    """MiB that this process had in memory at most."""
+    """MiB that this process had in memory at most.
+
+    Linux says it of the program itself; what `getrusage` says may be that of the process that started it.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        lines = status.read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 2**20)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Any, Self, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -62,16 +62,17 @@ def _explain(cls: type[BaseModel], error: ValidationError, where: object) -> Con
     return ConfigError(f"{first['input']!r} cannot be used: {message}", where=prefix)
 
 
-def _fields_at(cls: type[BaseModel], path: Sequence[str]) -> list[str]:
-    """The field names of the nested model that `path` leads to."""
-    for part in path:
-        field = cls.model_fields.get(part)
-        candidates = [] if field is None else [field.annotation, *get_args(field.annotation)]
-        inner = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
-        if inner is None:
-            return []
-        cls = inner
-    return list(cls.model_fields)
+def _fields_at(annotation: Any, path: Sequence[str]) -> list[str]:
+    """The field names of the model that `path` leads to, through models, mappings and sequences of them."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        if not path:
+            return list(annotation.model_fields)
+        field = annotation.model_fields.get(path[0])
+        return [] if field is None else _fields_at(field.annotation, path[1:])
+    inside = [one for one in get_args(annotation) if one is not Ellipsis]
+    if get_origin(annotation) in (dict, Mapping, list, tuple, Sequence):  # a part of the path is its key
+        return _fields_at(inside[-1], path[1:]) if inside and path else []
+    return next((fields for one in inside if (fields := _fields_at(one, path))), [])
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -15,6 +15,9 @@ from ingot.align.rollouts import Answer, RolloutStream
 from ingot.data.conversations import Example
 from ingot.data.stream import Part
 from ingot.errors import ConfigError
+from ingot.evaluate.instruction import answer, chat_prompt
+from ingot.inference.ingot import Ingot
+from ingot.inference.sampling import Sampling
 from ingot.models.decoder import Decoder, DecoderConfig
 from ingot.objectives.grpo import GRPO, token_logprobs
 from ingot.objectives.objective import IGNORED
@@ -22,6 +25,7 @@ from ingot.optim.joint import OptimizerConfig
 from ingot.optim.schedules import ScheduleConfig
 from ingot.progress import Progress
 from ingot.tokenizer.tokenizer import Tokenizer
+from ingot.tokenizer.training import TokenizerConfig
 from ingot.train.trainer import TrainConfig, Trainer
 
 
@@ -158,3 +162,18 @@ def test_a_model_learns_what_is_rewarded(tokenizer: Tokenizer, tmp_path: Path) -
     log = Trainer(model, GRPO(), rollouts, rates.build(model), config, tmp_path).fit(Progress(), "aligning")
     assert log[0]["reward"] < 0.5
     assert log[-1]["reward"] > 0.9
+
+
+def test_answers_end_where_the_tokenizer_says_that_turns_end() -> None:
+    roles = {"bos": "<s>", "start": "<turn>", "end": "<done>", "pad": "<none>", "eos": "</s>"}
+    config = TokenizerConfig(specials=("<s>", "</s>", "<turn>", "<done>", "<none>"), roles=roles)
+    named = Tokenizer.train(
+        ["def area(width, height):\n    return width * height\n" * 20], 300, config=config
+    )
+    model = fresh(named)
+    assert stream(model, named).stop_ids == (named.special["<done>"], named.special["<s>"])
+    loaded = Ingot(Path("model"), model, named)
+    assert loaded.stop_ids == {named.special[name] for name in ("<s>", "</s>", "<done>")}
+    asked = chat_prompt(named, "Say 1.")
+    (answered,) = answer(loaded.engine, named, [asked], Sampling(max_new_tokens=4))
+    assert isinstance(answered, str)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import re
 import shlex
@@ -78,6 +79,23 @@ def test_train_reports_and_the_library_reads_the_result(place: Path, run: Run) -
     assert theirs.encode(PROSE).ids == ours.encode(PROSE)
     direct = Tokenizer.train(reversed(texts), 319)
     assert set(ours.merges) == set(direct.merges)
+
+
+def test_train_says_what_a_memory_limit_cost(place: Path, run: Run) -> None:
+    words = ["".join(letters) for letters in itertools.product("abcdefghij", repeat=4)]
+    for index in range(8):  # batches are added up one by one: pruning comes between them
+        Path("src", f"{index}.txt").write_text(
+            " ".join(words[index * 600 : index * 600 + 700]) + "\n" + PROSE * 9
+        )
+    base = ("tokenizer", "train", "src", "--vocabulary", 320)
+    exact = json.loads(run(*base, "--out", "exact", "--json").out)
+    assert exact["counting"] == {"error": 0, "dropped": 0, "prunings": 0}
+    few = json.loads(run(*base, "--out", "few", "--memory-mb", 0.05, "--json").out)
+    assert few["counting"]["error"] > 0 and few["counting"]["dropped"] > 0 and few["counting"]["prunings"] > 0
+    shown = run(*base, "--out", "shown", "--memory-mb", 0.05).out
+    assert f"{few['counting']['dropped']:,} rare pieces were dropped" in shown
+    assert f"no count is more than {few['counting']['error']:,} too low" in shown
+    assert "rare pieces" not in run(*base, "--out", "more").out
 
 
 def test_fair_training_reports_premiums_and_whose_merges(place: Path, run: Run) -> None:

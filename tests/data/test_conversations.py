@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ast
 import inspect
+import weakref
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from ingot.data.conversations import mine, mine_code, mine_headings, signature, summary, unseen
+from ingot.data.document import Document
 from ingot.evaluate.code_answers import judge
 
 
@@ -207,3 +210,22 @@ def test_what_is_measured_with_is_not_learned_from() -> None:
     examples = mine([document(SHAPES), document(MARKDOWN, "markdown")])
     assert len(examples) == 4
     assert unseen(examples, examples[1:3]) == [examples[0], examples[3]]
+
+
+def test_documents_are_mined_one_at_a_time() -> None:
+    alive: weakref.WeakSet[Document] = weakref.WeakSet()
+    most = 0
+
+    def passing() -> Iterator[Document]:
+        nonlocal most
+        for number in range(20):
+            text, kind = (SHAPES, "python") if number % 2 else (MARKDOWN, "markdown")
+            one = Document(str(number), document(text, kind).source, text, kind)
+            alive.add(one)
+            most = max(most, len(alive))
+            yield one
+            del one
+
+    examples = mine(passing())
+    assert most <= 2
+    assert examples == mine([document(SHAPES), document(MARKDOWN, "markdown")])

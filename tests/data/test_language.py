@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import pickle
 import sys
+import types
+from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ingot.data.language import Language, _model
 from ingot.data.rules.objection import Objection
@@ -58,13 +64,40 @@ def test_a_long_text_is_sampled_at_its_start_middle_and_end() -> None:
 
 
 def test_confidence_is_the_models_own() -> None:
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-    model = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
     for text in ARTICLE.values():
         _, wrong = Language(keep=("eo",)).judge(text)
         assert wrong is not None
-        assert wrong.value == pytest.approx(dict(model.rank(text))["eo"])
+        assert wrong.value == dict(theirs().rank(text))["eo"]
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.text(max_size=300) | st.text("the und de la 的 . é", max_size=300) | st.binary(max_size=200))
+def test_every_confidence_is_the_models_own_to_the_last_bit(given: str | bytes) -> None:
+    text = given.decode("latin-1") if isinstance(given, bytes) else given
+    model = _model()
+    expected = dict(theirs().rank(text))
+    confidences = model.confidences(text)
+    assert {code: float(confidences[place]) for code, place in model.places.items()} == expected
+
+
+def test_no_more_than_the_last_bytes_decide_what_is_found() -> None:
+    """States that go to equal states on every byte are equal one step on; after so many steps all are."""
+    model = theirs()
+    states, rows = np.array(model.tk_nextmove).reshape(-1, 256), np.array(model.tk_row)
+    random = np.random.default_rng(0)
+    byte = random.integers(2**63, size=256, dtype=np.uint64) | np.uint64(1)
+    kinds = np.arange(len(rows))
+    for _ in range(_model()._memory):
+        hashes = (random.integers(2**63, size=len(rows), dtype=np.uint64)[kinds][states] * byte).sum(axis=1)
+        kinds = np.unique(hashes, return_inverse=True)[1][rows]
+    assert not kinds.any()
+
+
+@functools.cache
+def theirs() -> Any:
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 
 def test_the_model_is_loaded_once_and_never_travels() -> None:
@@ -79,6 +112,11 @@ def test_unknown_languages_and_a_missing_package_are_named(monkeypatch: pytest.M
     _model.cache_clear()
     monkeypatch.setitem(sys.modules, "py3langid.langid", None)
     with pytest.raises(ResourceError, match="the package 'py3langid' is missing"):
+        Language().check()
+    other = types.SimpleNamespace(from_model_file=lambda file: types.SimpleNamespace(nb_classes=["en"]))
+    module = types.SimpleNamespace(MODEL_FILE="", LanguageIdentifier=other)
+    monkeypatch.setitem(sys.modules, "py3langid.langid", module)
+    with pytest.raises(ResourceError, match="this version of the package 'py3langid' has another model"):
         Language().check()
     monkeypatch.undo()
     Language().check()

@@ -18,7 +18,7 @@ from ingot.data.mixture import MixedStream, MixtureConfig, Source, groups, mix_s
 from ingot.data.origins import Origin
 from ingot.data.pack import PackedStream
 from ingot.data.shards import Encoded, Tokens, write_encoded
-from ingot.data.stream import Part, Stream, WindowStream
+from ingot.data.stream import Part, Span, Stream, WindowStream
 from ingot.errors import ConfigError, DataError
 
 
@@ -33,6 +33,9 @@ class Counted:
 
     def ids(self, samples: NDArray[np.int64], salt: int = 0) -> NDArray[np.int64]:
         return samples
+
+    def spans_of(self, sample_id: int, salt: int = 0) -> list[Span]:
+        return [Span(sample_id, 0, 1)]
 
     def documents_of(self, sample_id: int, salt: int = 0) -> list[int]:
         return [sample_id]

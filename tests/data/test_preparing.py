@@ -6,24 +6,32 @@ import errno
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ingot.data import prepare as engine
-from ingot.data import signatures, tables, units
+from ingot.data import signatures, tables, treating, units
+from ingot.data.cleaning import Cleaning
 from ingot.data.corpus import read_counts, read_documents, read_ledger
+from ingot.data.document import Document, Dropped
+from ingot.data.prepare import Order, prepare
+from ingot.data.readers.reading import Reading
+from ingot.data.sources import Source, open_place
+from ingot.data.treatment import Treatment
 from ingot.data.units import Group, Large, Piece, Seen, plan
+from ingot.data.verdicts import Deduplication
 from ingot.data.workers import Death, carry_out
 from ingot.pipeline import Context
 from ingot.progress import Progress
-from ingot.stages.prepare import Prepare, PrepareConfig
+from ingot.stages.prepare import Prepare, PrepareConfig, _seen
 
 TEXT = (
     "the a river runs under old stone bridge where light falls on green water and birds sing in rain "
@@ -65,8 +73,9 @@ def small_units(monkeypatch: pytest.MonkeyPatch) -> None:
 SMALL = {
     "ingot.data.units": {"FEWEST": 8_000, "LARGE": 50_000},
     "ingot.data.treatment": {"PIECE": 20_000},
-    "ingot.data.prepare": {"WORTH_A_POOL": 0},
+    "ingot.data.treating": {"WORTH_A_POOL": 0},
     "ingot.data.signatures": {"WORTH_A_POOL": 0},
+    "ingot.data.writing": {"SHARD": 40_000},
 }
 
 
@@ -151,6 +160,73 @@ def test_a_killed_run_goes_on(folder: Path, tmp_path: Path, workers: int) -> Non
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
     redone = [name for name, inode in finished.items() if (work / name).stat().st_ino != inode]
     assert redone == []
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import test_preparing as here
+for module, values in here.SMALL.items():
+    for name, value in values.items():
+        setattr(sys.modules[module], name, value)
+rename, left = Path.rename, int(sys.argv[4])
+def killed(self, target):
+    global left
+    left -= Path(target).parent.name == sys.argv[3]
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return rename(self, target)
+Path.rename = killed
+here.run(Path(sys.argv[1]), Path(sys.argv[2]), **here.PASSAGES)
+"""
+
+PASSAGES = {"workers": 1, "paragraphs": 60, "substrings": 120}
+
+
+def test_passages_and_the_final_writing_go_on_after_kills(folder: Path, tmp_path: Path) -> None:
+    notice = "All rights of this page are reserved by its author, who may be asked for them in writing."
+    for index, path in enumerate(sorted((folder / "pages").iterdir())):
+        path.write_text(f"{path.read_text()}\n\n{notice if index % 3 else notice.upper()}\n")
+        if index % 4 == 0:
+            path.write_text(f"{index} {prose(77, 60)} {index} {path.read_text()}")
+    with pytest.MonkeyPatch.context() as patch:
+        for module, values in SMALL.items():
+            for name, value in values.items():
+                patch.setattr(sys.modules[module], name, value)
+        run(folder, tmp_path / "whole", **PASSAGES)
+    script, work = tmp_path / "script.py", tmp_path / "killed-work"
+    script.write_text(KILLED.format(tests=str(Path(__file__).parent)))
+    finished: dict[str, int] = {}
+    killed = 0
+    for place, count in (("killed-work", 1), ("paragraphs", 6), ("substrings", 3)):
+        killed += die(script, folder, tmp_path / "killed", place, count, finished)
+    for _ in range(2):  # each start finishes one part of the corpus, and is killed at the next
+        killed += die(script, folder, tmp_path / "killed", "corpus", 2, finished)
+    assert killed == 5
+    kinds = {Path(name).parent.name for name in finished}
+    assert kinds == {"units", "paragraphs", "substrings", "corpus", "killed-work"}
+    assert sum("paragraphs" in name for name in finished) > 5
+    assert sum("corpus" in name for name in finished) == 2
+    assert not die(script, folder, tmp_path / "killed", "nowhere", 1, {})
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+    assert {"repeated paragraph", "repeated passage"} <= {
+        one.reason for one in read_ledger(tmp_path / "killed")
+    }
+    assert len(list((tmp_path / "killed" / "documents").glob("train-*"))) > 2
+    assert [name for name, inode in finished.items() if (work.parent / name).stat().st_ino != inode] == []
+
+
+def die(script: Path, folder: Path, out: Path, place: str, count: int, finished: dict[str, int]) -> bool:
+    """Has a run kill itself as it finishes its n-th thing in a folder; notes all that is finished."""
+    command = [sys.executable, str(script), str(folder), str(out), place, str(count)]
+    status = subprocess.run(command, check=False).returncode
+    work = out.with_name(f"{out.name}-work")
+    for path in (*work.glob("*/*"), work / "verdicts"):
+        if path.is_dir() and not path.name.startswith("."):
+            finished.setdefault(path.relative_to(work.parent).as_posix(), path.stat().st_ino)
+    assert status in (0, -signal.SIGKILL)
+    return status != 0
 
 
 def test_ctrl_c_leaves_whole_units_and_no_process(folder: Path, tmp_path: Path) -> None:
@@ -364,7 +440,7 @@ def test_a_worker_that_dies_is_replaced(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_file_that_ends_its_worker_twice_is_left_out() -> None:
-    watch = engine._Watch()
+    watch = treating._Watch(Path())
     group = Group("00001", tuple(seen([1, 2])))
     watch.at(group, "0001.txt")
     assert watch.died(Death(group, -11)) == group
@@ -376,6 +452,68 @@ def test_a_file_that_ends_its_worker_twice_is_left_out() -> None:
     with pytest.raises(Exception, match="ended twice") as caught:
         watch.died(Death(piece, -9))
     assert "signal 9" in str(caught.value)
+
+
+@dataclass(frozen=True)
+class Slow(Treatment):
+    """Reads like the usual one, but some files for ever."""
+
+    def read(self, source: Source) -> Iterator[Document | Dropped]:
+        for number, one in enumerate(super().read(source)):
+            if "endless" in source.name and number == (300 if source.name.endswith("jsonl") else 0):
+                time.sleep(1000)
+            yield one
+
+
+def order(data: Path, limit: float | None, workers: int) -> Order:
+    reading = Reading(max_seconds=limit)
+    treatment = Slow(Path(), Cleaning().build(), reading=reading)
+    sources = [_seen(source) for source in open_place(str(data)).sources]
+    return Order("test", sources, {}, treatment, Deduplication(), 0.1, workers=workers)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_reader_that_never_ends_loses_its_file(
+    folder: Path, tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "pages" / "a-endless.md").write_text(prose(500, 120))
+    (folder / "rows.jsonl").rename(folder / "endless.jsonl")
+    monkeypatch.setattr(units, "LARGE", 50_000)  # of which endless.jsonl is one
+    monkeypatch.setattr(treating, "is_foreign", lambda name: True)
+    out, work = tmp_path / "out", tmp_path / "work"
+    for path in (out, work):
+        path.mkdir()
+    made = prepare(order(folder, 4.0, workers), out, work, Progress())
+    entries = {one.path: one for one in read_ledger(out) if one.reason == "took too long"}
+    assert set(entries) == {"pages/a-endless.md", "endless.jsonl"}
+    assert all((one.value or 0) >= one.threshold == 4.0 for one in entries.values())
+    kept = {d.source for side in ("train", "heldout") for d in read_documents(out, side)}
+    assert "pages/00.md" in kept and "pages/59.md" in kept
+    assert not [source for source in kept if "endless" in source]
+    assert any("2 took too long" in note for note in made.notes)
+    shutil.rmtree(out)
+    for unit in work.glob("units/*/"):
+        shutil.rmtree(unit)  # begun again after a kill: nobody waits for these files twice
+    out.mkdir()
+    prepare(order(folder, 1000.0, workers), out, work, Progress())
+    assert {one.path for one in read_ledger(out) if one.reason == "took too long"} == set(entries)
+
+
+def test_small_text_is_read_without_another_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit costs a process only where there is something to be afraid of."""
+    calls = []
+
+    def noted(tasks: object, work: object, workers: int, died: object, patience: object) -> Iterator[object]:
+        calls.append((workers, patience is not None))
+        yield from ()
+
+    monkeypatch.setattr(treating, "carry_out", noted)
+    monkeypatch.setattr(units, "gather", lambda planned, folder: planned)
+    for name, limit in (("plain.txt", 600.0), ("page.html", 600.0), ("page.html", None)):
+        (folder / name).write_text("<p>some text</p>")
+        one = order(folder, limit, 2)
+        treating.treat_all(one.sources, one.treatment, 2, folder, Progress())
+    assert calls == [(1, False), (1, True), (1, False)]
 
 
 def test_exact_copies_name_the_first_of_each() -> None:
@@ -405,3 +543,42 @@ def test_signatures_of_an_earlier_start_are_taken_up(
     monkeypatch.setattr(signatures._Sign, "__call__", refuse)
     run(folder, tmp_path / "out", workers=1)
     assert contents(tmp_path / "out") == before
+
+
+FUNCTION = '''
+def {name}(width, height):
+    """Return the area of a field with {extra} rows of grain."""
+    rows = width * height + {extra}
+    return rows if rows > 0 else -rows
+'''
+
+
+def test_answers_to_held_out_questions_are_not_trained_on(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for index in range(60):
+        others = "".join(f"# {line}\n" for line in prose(index, 120).splitlines())
+        code = FUNCTION.format(name=f"field{index}", extra=index)
+        (data / f"{index:02d}.py").write_text(others + code)
+    run(data, tmp_path / "before")
+    heldout = {one.source for one in read_documents(tmp_path / "before", "heldout")}
+    asked, other = sorted(heldout)[0], next(f"{i:02d}.py" for i in range(60) if f"{i:02d}.py" not in heldout)
+    number = int(asked[:2])
+    copied = FUNCTION.format(name=f"field{number}", extra=number).replace("return rows", "return  rows")
+    with open(data / other, "a") as file:
+        file.write(copied)
+    alike = next(f"{i:02d}.py" for i in range(59, 0, -1) if f"{i:02d}.py" not in heldout)
+    with open(data / alike, "a") as file:  # the same question, another answer
+        file.write(FUNCTION.format(name=f"field{number}", extra=number).replace("rows > 0", "rows > 1000"))
+    run(data, tmp_path / "out")
+    (found,) = [one for one in read_ledger(tmp_path / "out") if one.reason == "contaminated"]
+    assert found.path == other and f"`field{number}(width, height)`" in found.detail
+    assert found.text == (data / other).read_text()
+    train = {one.source for one in read_documents(tmp_path / "out", "train")}
+    assert other not in train and alike in train
+    assert heldout == {one.source for one in read_documents(tmp_path / "out", "heldout")}
+    counts = read_counts(tmp_path / "out")
+    assert counts["evaluation_sets"] == {"held-out functions": len(heldout)}
+    assert counts["documents"]["train"] == 60 - len(heldout) - 1
+    run(data, tmp_path / "off", decontaminate=None)
+    assert read_counts(tmp_path / "off")["dropped"] == {}

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ingot.data.rules.repetition import repeats, top_letters
+from ingot.data.rules.repetition import repeats
 from ingot.data.rules.signs import SIGNS
 from ingot.data.rules.statistics import Statistics
 from ingot.data.rules.words import FastSplitter, splitter
@@ -45,14 +45,23 @@ def walk(parts: list[str], n: int) -> int:
     return repeated
 
 
+def top(parts: list[str], n: int) -> int:
+    """Letters of the most frequent sequence, the first of equals, by the definition."""
+    counts = Counter(" ".join(parts[start : start + n]) for start in range(len(parts) - n + 1))
+    sequence, often = max(counts.items(), key=lambda pair: pair[1], default=("", 0))
+    return len(sequence) * often
+
+
 @settings(deadline=None, max_examples=150)
 @given(words, st.integers(1, 30), st.integers(0, 3))
 def test_repeated_sequences(parts: list[str], n: int, copies: int) -> None:
     parts = parts * (copies + 1)
     sequences = Statistics("", Given(parts)).sequences
-    sizes = [n, 5, 1, 10]
-    assert sequences.repeated_letters(sizes) == [walk(parts, size) for size in sizes]
-    assert sequences.repeated_letters([]) == []
+    for size in (n, 5, 1, 10):
+        letters = walk(parts, size)
+        assert sequences.repeated_letters(size) == letters
+        assert sequences.repeated_letters(size, letters - 1) == letters  # not too few to tell
+        assert sequences.repeated_letters(size, letters) in (0, letters)
 
 
 @settings(deadline=None)
@@ -64,7 +73,19 @@ def test_the_bound_of_the_most_frequent_sequence(parts: list[str]) -> None:
     for n in (2, 3, 4):
         grams = ["".join(parts[i : i + n]) for i in range(len(parts) - n + 1)]
         assert sequences.longest(n) == max(map(len, grams), default=0)
-        assert top_letters(parts, n) <= sequences.most_frequent_pair * (sequences.longest(n) + n - 1)
+        assert top(parts, n) <= sequences.most_frequent_pair * (sequences.longest(n) + n - 1)
+
+
+@settings(deadline=None, max_examples=150)
+@given(words, st.integers(1, 12), st.integers(0, 2))
+@example(["a", "ab", "a", "aa", "b"], 2, 1)  # the same letters, cut at other places
+def test_the_most_frequent_sequence(parts: list[str], n: int, copies: int) -> None:
+    parts = parts * (copies + 1)
+    sequences = Statistics("", Given(parts)).sequences
+    letters = top(parts, n)
+    assert sequences.top_letters(n) == letters
+    assert sequences.top_letters(n, letters - 1) == letters
+    assert sequences.top_letters(n, letters) in (0, letters)
 
 
 @settings(deadline=None)

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from pydantic import Field
 
 from ingot.config import Config, override, read_yaml, write_yaml
 from ingot.errors import ConfigError, IngotError, did_you_mean
@@ -144,3 +145,28 @@ def test_an_error_says_what_where_and_what_to_do() -> None:
     assert str(IngotError("context is 0")) == "context is 0"
     assert str(IngotError("context is 0", where="demo", fix="use 64")) == "demo: context is 0; use 64"
     assert did_you_mean("xyz", ["b", "a"]) == "known: a, b"
+
+
+class Place(Config):
+    path: str
+    weight: float = 1.0
+
+
+class Places(Config):
+    named: dict[str, Place] = Field(default_factory=dict)
+    listed: tuple[Place, ...] = ()
+    maybe: dict[str, Place] | None = None
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"named": {"wiki": {"path": "a", "wieght": 2}}},
+        {"listed": [{"path": "a"}, {"path": "a", "wieght": 2}]},
+        {"maybe": {"wiki": {"path": "a", "wieght": 2}}},
+    ],
+)
+def test_the_nearest_name_is_found_inside_mappings_and_lists(values: dict) -> None:
+    with pytest.raises(ConfigError, match="unknown key 'wieght'") as caught:
+        Places.parse(values)
+    assert caught.value.fix == "did you mean 'weight'?"

@@ -59,7 +59,8 @@ def test_the_recipe_is_found_by_the_path_that_people_write(
 def test_own_corpus_is_a_whole_recipe() -> None:
     for quick in (False, True):
         built = recipes.build(recipes.load("own_corpus", quick=quick))
-        assert [stage.name for stage in built] == list(recipes.STAGES)
+        road = [*recipes.STAGES][: [*recipes.STAGES].index("examples")]  # what follows is of other recipes
+        assert [stage.name for stage in built] == road
         assert built[0].config.cleaning.repetition is not None
         assert built[0].config.cleaning.c4 is None
     assert "pip install" in recipes.load("own_corpus").about
@@ -148,6 +149,7 @@ def test_long_work_shows_how_far_it_is(tmp_path: Path) -> None:
         "making signatures",
         "finding near-duplicates",
         "finding repeated paragraphs",
+        "writing the ledger",
         "writing the corpus",
     }
     for total, done in progress.tasks.values():

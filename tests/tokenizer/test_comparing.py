@@ -13,7 +13,7 @@ from ingot.errors import ArtifactError, ConfigError, DataError
 from ingot.tokenizer import Tokenizer
 from ingot.tokenizer.compare import compare, embedding_share
 from ingot.tokenizer.conversion import PROBES, convert
-from ingot.tokenizer.fair_training import learn_fairly
+from ingot.tokenizer.fair_training import count_fairly, learn_fairly
 from ingot.tokenizer.overview import overview
 from ingot.tokenizer.parallel import read_parallel
 from ingot.tokenizer.spans import spans, written
@@ -146,7 +146,7 @@ def test_fair_training_brings_five_scripts_near_each_other() -> None:
     texts = {name: column * (10 if name == "English" else 2) for name, column in SENTENCES.items()}
     config = TokenizerConfig.parse({"specials": ("<x>", "<|endoftext|>")})
     vocabulary = 900
-    parts, learned = learn_fairly(texts, vocabulary, config, parallel=SENTENCES)
+    parts, learned = learn_fairly(count_fairly(texts, config, SENTENCES), vocabulary, config)
     fair = Tokenizer(parts)
     plain = Tokenizer.train([one for column in texts.values() for one in column], vocabulary, config=config)
     (fair_row, plain_row) = compare({"fair": fair, "plain": plain}, ["x"], parallel=SENTENCES)
@@ -162,11 +162,11 @@ def test_fair_training_refuses_what_it_cannot_do() -> None:
     texts = {"a": ["aa aa"], "b": ["bb bb"]}
     for settings in ({"kind": "unigram"}, {"max_token_length": 4}):
         with pytest.raises(ConfigError, match="is not there"):
-            learn_fairly(texts, 300, TokenizerConfig.parse(settings))
+            count_fairly(texts, TokenizerConfig.parse(settings))
     with pytest.raises(DataError, match="nobody to be fair to"):
-        learn_fairly({"a": ["aa"]}, 300, TokenizerConfig())
+        count_fairly({"a": ["aa"]}, TokenizerConfig())
     with pytest.raises(DataError, match="lacks b"):
-        learn_fairly(texts, 300, TokenizerConfig(), parallel={"a": ["a"]})
+        count_fairly(texts, TokenizerConfig(), {"a": ["a"]})
 
 
 @pytest.mark.parametrize(

@@ -159,6 +159,23 @@ def test_a_batch_is_what_its_texts_are(tokenizer: Tokenizer) -> None:
     assert obeyed == [tokenizer.encode(text, specials="parse") for text in texts]
 
 
+def test_threads_with_encoders_of_their_own_give_the_same_ids() -> None:
+    tokenizer = Tokenizer.train(corpus(), 300)
+    few = corpus()[:1]
+    much = [*strings(200), *corpus() * (200 * tokenizer.vocab_size // len("".join(corpus())) + 1)]
+    alone = [tokenizer.encode(text) for text in much]
+    assert tokenizer._fast is not None
+    assert tokenizer.encode_batch(few, workers=2) == [tokenizer.encode(text) for text in few]
+    assert not tokenizer._fast._crews  # made for much text only, and kept then
+    assert tokenizer.encode_batch(much, workers=2) == alone
+    crew = tokenizer._fast._crews[2]
+    assert tokenizer.encode_batch([*much, "\ud800"], workers=2) == [*alone, tokenizer.encode("\ufffd")]
+    assert tokenizer._fast._crews[2] is crew
+    crew.process = 0  # as after a fork, which threads do not survive
+    assert tokenizer.encode_batch(much, workers=2) == alone
+    assert tokenizer._fast._crews[2] is not crew
+
+
 @given(data=st.binary() | st.text().map(str.encode))
 def test_any_bytes_come_back(data: bytes, tokenizer: Tokenizer) -> None:
     assert tokenizer.decode_bytes(tokenizer.encode_bytes(data)) == data

@@ -99,7 +99,7 @@ class RolloutStream:
         self.temperature = temperature
         self.advantage = advantage
         self.seed = seed
-        self.stop_ids = (tokenizer.special["<|im_end|>"], tokenizer.bos_id)
+        self.stop_ids = (tokenizer.role_id("end"), tokenizer.bos_id)
         self.numbers: dict[str, float] = {}
         self.watch: Callable[[int, Sequence[Answer]], None] | None = None
         self._encoded = [prompt_ids(tokenizer, example) for example in self.examples]

@@ -114,17 +114,36 @@ def inspect(
 def trace(
     folder: RunFolder,
     what: Annotated[
-        str,
-        typer.Argument(metavar="DOCUMENT|@TOKEN", help="A training document's number, or @ and a token's."),
-    ],
+        str | None,
+        typer.Argument(metavar="[DOCUMENT|@TOKEN]", help="A training document's number, or @ and a token's."),
+    ] = None,
+    sample: Annotated[
+        int | None, typer.Option(metavar="ID", help="A sample of the pretraining, by its id in the log.")
+    ] = None,
+    step: Annotated[int | None, typer.Option(metavar="N", help="All samples of a step, from 1 on.")] = None,
+    salt: Annotated[int, typer.Option(min=0, help="Rollbacks before that sample or step.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Say where a training document came from, or the document that a token of the shards belongs to.
+    """Say where a training document, a token of the shards or a training sample came from.
 
     \b
     Example: ingot data trace runs/demo 41
              ingot data trace runs/demo @1234567
+             ingot data trace runs/demo --sample 4711
+             ingot data trace runs/demo --step 20
     """
+    from ingot.errors import ConfigError
+
+    if sum(one is not None for one in (what, sample, step)) != 1:
+        fix = "give a document's number, @ and a token's, --sample ID or --step N"
+        raise ConfigError("one thing can be traced at a time", where="trace", fix=fix)
+    if what is not None:
+        _trace_document(folder, what, as_json)
+    else:
+        _trace_samples(folder, sample, step, salt, as_json)
+
+
+def _trace_document(folder: Path, what: str, as_json: bool) -> None:
     from ingot.data.ledger import excerpt
     from ingot.data.lineage import described, find
     from ingot.errors import ConfigError
@@ -140,6 +159,24 @@ def trace(
     for key, value in described(traced).items():
         print(f"{key:9} {'unknown' if value is None else value}")
     print(f"text      {excerpt(traced.location.document.text)}")
+
+
+def _trace_samples(folder: Path, sample: int | None, step: int | None, salt: int, as_json: bool) -> None:
+    from ingot.data.ledger import excerpt
+    from ingot.stages.samples import Samples
+
+    samples = Samples(folder)
+    ids = [sample] if sample is not None else samples.of_step(step or 0, salt)
+    found = [samples.trace(one, salt).plain() for one in ids]
+    if as_json:
+        show_json(found[0] if sample is not None else {"step": step, "salt": salt, "samples": found})
+        return
+    for one in found:
+        print(f"sample {one['sample']}: {one['tokens']:,} tokens")
+        for part in one["documents"]:
+            place = f"document {part['document']}, tokens {part['first_token']:,} to {part['end_token']:,}"
+            print(f"  {part['source']} (licence {part['licence'] or 'unknown'}): {part['id']}, {place}")
+            print(f"    {excerpt(part['text'])}")
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +21,9 @@ def evaluate(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Measure bits per byte, of one model or of all in a run folder, with `xz -9e` beside them.
+    """Measure bits per byte, of one model or of all in a run folder.
+
+    Beside them stand `xz -9e` on the same text and, where the run's corpus is there, an n-gram model of it.
 
     Example: ingot evaluate runs/demo --text notes.md
     """
@@ -29,8 +32,12 @@ def evaluate(
 
     prepare_threads()
     texts, place = _texts(folder, text), resolve(device)
+    models = _models(folder, model)
     found = {
-        path.name: evaluate_folder(path, texts, place, standard_progress()) for path in _models(folder, model)
+        path.name: evaluate_folder(
+            path, texts, place, standard_progress(), _learnt(folder) if path == models[0] else None
+        )
+        for path in models
     }
     if as_json:
         show_json(found)
@@ -39,6 +46,8 @@ def evaluate(
     heldout, xz = facts["heldout"], facts["xz"]
     print(f"{heldout['documents']:,} documents, {heldout['bytes']:,} bytes; 95 % intervals over documents\n")
     rows = [_row(name, figures) for name, figures in found.items()]
+    if facts["ngram"] is not None:
+        rows.append([facts["ngram"]["name"], f"{facts['ngram']['bits_per_byte']:.4f}", "", ""])
     header = ["model", "bits per byte", "interval", "tokens per second"]
     show_table([*rows, [xz["command"], f"{xz['bits_per_byte']:.4f}", "", ""]], header)
 
@@ -83,8 +92,20 @@ def _texts(folder: Path, text: Path | None) -> list[str]:
         if not kept:
             raise DataError("no text to evaluate on", where=text, fix="give a file of UTF-8 text")
         return kept
-    run = folder.resolve().parent if (folder / "config.json").exists() else folder
-    corpus = latest(run, "corpus")
+    corpus = latest(_run(folder), "corpus")
     if corpus is None:
         raise DataError("no held-out text beside this model", where=folder, fix="name some with --text FILE")
     return [one.text for one in read_documents(corpus.path, "heldout")]
+
+
+def _learnt(folder: Path) -> Iterator[str] | None:
+    """The training text of the run that the models are of, or None where it is not there."""
+    from ingot.artifact import latest
+    from ingot.data.corpus import iterate_documents
+
+    corpus = latest(_run(folder), "corpus")
+    return None if corpus is None else (one.text for one in iterate_documents(corpus.path, "train"))
+
+
+def _run(folder: Path) -> Path:
+    return folder.resolve().parent if (folder / "config.json").exists() else folder

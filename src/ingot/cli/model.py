@@ -15,7 +15,8 @@ app = typer.Typer(
 )
 
 NameOrFolder = Annotated[
-    str, typer.Argument(metavar="NAME|DIR", help="A preset (depth-12, llama-3-8b), a run folder or a model's folder.")
+    str,
+    typer.Argument(metavar="NAME|DIR", help="A preset (depth-12, llama-3-8b), a run's or a model's folder."),
 ]
 
 

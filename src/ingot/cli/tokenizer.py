@@ -13,7 +13,10 @@ from ingot.cli.terminal import standard_progress
 from ingot.cli.tokenizers import FIT, Parallel, Replace, cells, free, show_premiums
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ingot.data.texts import Texts
+    from ingot.tokenizer.counting import PieceCounts
     from ingot.tokenizer.measure import Premiums
     from ingot.tokenizer.tokenizer import Tokenizer
     from ingot.tokenizer.training import TokenizerConfig
@@ -81,8 +84,10 @@ def train(
              ingot tokenizer train --fair en=en.txt --fair hi=hi.txt --parallel both.tsv --out fair
     """
     from ingot.data.texts import Texts
+    from ingot.tokenizer.counting import PieceCounts
     from ingot.tokenizer.parallel import read_parallel
     from ingot.tokenizer.tokenizer import Tokenizer
+    from ingot.tokenizer.training import counted, learn_counted, room
 
     free(out / "tokenizer.json", replace)
     given = {
@@ -100,22 +105,24 @@ def train(
         name: Texts([path], progress, f"reading {name}") for name, path in _languages(fair or [], data or [])
     }
     texts = Texts(data, progress) if data else None
-    steps = (
-        1
-        if kind == "unigram"
-        else max(1, vocabulary - (256 if kind == "bpe" else 0) - len(config.control_tokens))
-    )
-    with progress.task("learning the vocabulary", steps, "" if steps == 1 else "merges") as task:
-        if texts is not None:
-            tokenizer, chosen = Tokenizer.train(texts, vocabulary, task, config), None
-        else:
-            from ingot.tokenizer.fair_training import learn_fairly
+    left = room(vocabulary, config)
+    steps, unit = (1, "") if kind == "unigram" else (left, "merges")
+    chosen: list[str] | None = None
+    if texts is not None:
+        counts = [counted(texts, config)]
+        with progress.task("learning the vocabulary", steps, unit) as task:
+            tokenizer = Tokenizer(learn_counted(counts[0], vocabulary, config, task))
+    else:
+        from ingot.tokenizer.fair_training import count_fairly, learn_fairly
 
-            parts, learned = learn_fairly(languages, vocabulary, config, task, sentences)
-            tokenizer, chosen = Tokenizer(parts), learned.chosen
+        spoken = count_fairly(languages, config, sentences)
+        counts = [one.pieces for one in spoken.values() if isinstance(one.pieces, PieceCounts)]
+        with progress.task("learning the vocabulary", steps, unit) as task:
+            parts, learned = learn_fairly(spoken, vocabulary, config, task)
+        tokenizer, chosen = Tokenizer(parts), learned.chosen
     tokenizer.save(out)
     read = [texts] if texts is not None else list(languages.values())
-    _report(out, tokenizer, config, vocabulary, read, languages, sentences, chosen, as_json)
+    _report(out, tokenizer, config, vocabulary, read, languages, sentences, chosen, _bound(counts), as_json)
 
 
 def _config(kind: str, given: dict[str, Any], special: list[str]) -> TokenizerConfig:
@@ -168,6 +175,16 @@ def _languages(fair: list[str], data: list[str]) -> list[tuple[str, str]]:
     return [(pair[0], pair[1]) for pair in pairs]
 
 
+def _bound(counts: Sequence[PieceCounts]) -> dict[str, int]:
+    """What the memory limit cost all counts together: the worst error, and the sums of the rest."""
+    found = [one.bound for one in counts]
+    return {
+        "error": max(one["error"] for one in found),
+        "dropped": sum(one["dropped"] for one in found),
+        "prunings": sum(one["prunings"] for one in found),
+    }
+
+
 def _report(
     out: Path,
     tokenizer: Tokenizer,
@@ -177,6 +194,7 @@ def _report(
     languages: dict[str, Texts],
     sentences: dict[str, list[str]] | None,
     chosen: list[str] | None,
+    bound: dict[str, int],
     as_json: bool,
 ) -> None:
     """Says what was made, and how well it fits a sample of what it was made from."""
@@ -203,6 +221,7 @@ def _report(
                 "documents": documents,
                 "bytes": size,
                 "dropped": dict(dropped),
+                "counting": bound,
                 "sample": plain_fit(fit),
                 "premiums": None if found is None else plain_premiums(found),
                 "merges_by_language": None if chosen is None else dict(Counter(chosen)),
@@ -217,6 +236,9 @@ def _report(
         print(f"  {wanted:,} were asked for; the text gives no more that occur often enough")
     for reason, number in dropped.most_common():
         print(f"  not read: {number:,} {reason}")
+    if bound["prunings"]:
+        lost = f"{bound['dropped']:,} rare pieces were dropped for want of memory"
+        print(f"  counted in bounded memory: {lost}; no count is more than {bound['error']:,} too low")
     print(f"\non a sample of this text ({fit.bytes:,} bytes; other text will fit less well)")
     show_table([cells(fit)], FIT)
     if found is not None:

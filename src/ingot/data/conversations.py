@@ -13,7 +13,7 @@ import hashlib
 import re
 import textwrap
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -106,9 +106,19 @@ def mine_headings(documents: Iterable[Document]) -> list[Example]:
     return _unique(_heading_examples(documents))
 
 
-def mine(documents: Sequence[Document]) -> list[Example]:
-    """Finds everything that there is to find: functions, then sections."""
-    return [*mine_code(documents), *mine_headings(documents)]
+def mine(documents: Iterable[Document]) -> list[Example]:
+    """Finds everything that there is to find, functions, then sections; documents pass one at a time."""
+    functions: list[Example] = []
+    sections: list[Example] = []
+    for document in documents:
+        functions += _code_examples([document])
+        sections += _heading_examples([document])
+    return [*_unique(functions), *_unique(sections)]
+
+
+def code_of(example: Example) -> str:
+    """Returns the answer to a question for code, without the fence around it."""
+    return example.answer.removeprefix(f"{_FENCE}python\n").removesuffix(f"\n{_FENCE}")
 
 
 def unseen(examples: Iterable[Example], kept_apart: Iterable[Example]) -> list[Example]:

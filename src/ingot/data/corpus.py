@@ -12,12 +12,11 @@ README.md                              the data card: all this for people
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from ingot.artifact import INPUTS
 from ingot.atomic import write_atomic
@@ -26,12 +25,14 @@ from ingot.data.dedup import text_hash
 from ingot.data.document import Document, Dropped
 from ingot.data.holdout import Split
 from ingot.data.tables import Table
+from ingot.data.tally import SIDES, SplitName, Tally
 from ingot.errors import ArtifactError
 
 if TYPE_CHECKING:
     import pyarrow
 
 __all__ = [
+    "SIDES",
     "CorpusWriter",
     "Document",
     "Dropped",
@@ -40,6 +41,7 @@ __all__ = [
     "SplitName",
     "document_at",
     "document_shards",
+    "finish",
     "iterate_documents",
     "iterate_ledger",
     "read_counts",
@@ -50,8 +52,6 @@ __all__ = [
 ]
 
 DOCUMENTS, LEDGER, COUNTS = "documents", "ledger", "counts.json"
-SplitName = Literal["train", "heldout"]
-SIDES: tuple[SplitName, SplitName] = ("train", "heldout")
 
 SHARD = 256 * 2**20
 """Bytes of text after which the next shard begins."""
@@ -117,14 +117,7 @@ class CorpusWriter:
         schema = tables.document_schema()
         self._documents = {side: _Shards(f"{side}-", folder / DOCUMENTS, schema) for side in SIDES}
         self._ledger = _Shards("", folder / LEDGER, tables.ledger_schema())
-        self._rows: Counter[SplitName] = Counter()
-        self._bytes: Counter[SplitName] = Counter()
-        self._sources: Counter[SplitName] = Counter()
-        self._last: dict[SplitName, str] = {}
-        self._of: dict[str, Counter[str]] = {name: Counter() for name in ("kind", "language", "licence")}
-        self._dropped: Counter[str] = Counter()
-        self._dropped_bytes: Counter[str] = Counter()
-        self._thresholds: dict[str, float] = {}
+        self._tally = Tally()
 
     def __enter__(self) -> Self:
         return self
@@ -136,97 +129,66 @@ class CorpusWriter:
     def add(self, document: Document, side: SplitName) -> None:
         """Adds one document."""
         row = tables.document_row(document, text_hash(document.text))
-        size = row[-1]
-        self._documents[side].table(size).add(row)
-        self._rows[side] += 1
-        self._bytes[side] += size
-        self._count_sources([row[1]], side)
-        for name, value in (("kind", row[3]), ("licence", row[4]), ("language", row[5])):
-            self._of[name][_named(value)] += 1
+        self._documents[side].table(self._tally.add_row(row, side)).add(row)
 
     def add_batch(self, batch: pyarrow.RecordBatch, side: SplitName) -> None:
         """Adds documents that are a table's rows already."""
-        import pyarrow.compute
-
-        if batch.num_rows == 0:
-            return
-        size = int(pyarrow.compute.sum(batch.column("bytes")).as_py())
-        self._documents[side].table(size).add_batch(batch, size)
-        self._rows[side] += batch.num_rows
-        self._bytes[side] += size
-        self._count_sources(batch.column("source").to_pylist(), side)
-        for name, counted in self._of.items():
-            for entry in batch.column(name).value_counts().to_pylist():
-                counted[_named(entry["values"])] += entry["counts"]
-
-    def _count_sources(self, sources: list[str], side: SplitName) -> None:
-        before = itertools.chain([self._last.get(side)], sources)
-        self._sources[side] += sum(one != last for one, last in zip(sources, before, strict=False))
-        self._last[side] = sources[-1]
+        if batch.num_rows:
+            size = self._tally.add(batch, side)
+            self._documents[side].table(size).add_batch(batch, size)
 
     def drop(self, one: Dropped) -> None:
         """Adds an entry to the ledger."""
-        row = tables.ledger_row(one)
-        size = len(one.text.encode("utf-8", "replace"))
-        self._ledger.table(size).add(row)
-        self._dropped[one.reason] += 1
-        self._dropped_bytes[one.reason] += size
-        if one.threshold is not None:
-            self._thresholds.setdefault(one.reason, one.threshold)
+        self._ledger.table(self._tally.drop(one)).add(tables.ledger_row(one))
 
     @property
     def dropped(self) -> Counter[str]:
         """How many entries the ledger has so far, by reason."""
-        return self._dropped
+        return self._tally.dropped
 
     def finish(
         self, inputs: Iterable[Input], others: Mapping[str, int], more: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        """Writes `inputs.jsonl` and `counts.json`, once all documents are in.
-
-        Args:
-            inputs: the files that were read.
-            others: how many files of kinds that are not read, by suffix.
-            more: further entries of `counts.json`.
-
-        Returns:
-            The counts, as in `counts.json`.
-        """
+        """Writes `inputs.jsonl` and `counts.json`, once all documents are in; see `finish`."""
         for side in SIDES:
             self._documents[side].begin()
         self.__exit__(None)
-        files, read = self._write_inputs(inputs)
-        counts = {
-            "files": files,
-            "bytes_read": read,
-            "documents": {side: self._rows[side] for side in SIDES},
-            "bytes": {side: self._bytes[side] for side in SIDES},
-            "sources": {side: self._sources[side] for side in SIDES},
-            "kinds": _descending(self._of["kind"]),
-            "dropped": _descending(self._dropped),
-            "other_files": dict(sorted(others.items())),
-            "languages": _descending(self._of["language"]),
-            "licences": _descending(self._of["licence"]),
-            "rules": {
-                reason: {
-                    "documents": count,
-                    "bytes": self._dropped_bytes[reason],
-                    "threshold": self._thresholds.get(reason),
-                }
-                for reason, count in _descending(self._dropped).items()
-            },
-            **(more or {}),
-        }
-        write_atomic(self._folder / COUNTS, json.dumps(counts, indent=2, ensure_ascii=False) + "\n")
-        return counts
+        return finish(self._folder, self._tally, inputs, others, more)
 
-    def _write_inputs(self, inputs: Iterable[Input]) -> tuple[int, int]:
-        files = size = 0
-        with open(self._folder / INPUTS, "w", encoding="utf-8") as file:
-            for one in inputs:
-                file.write(json.dumps(dataclasses.asdict(one)) + "\n")
-                files, size = files + 1, size + one.bytes
-        return files, size
+
+def finish(
+    folder: Path,
+    tally: Tally,
+    inputs: Iterable[Input],
+    others: Mapping[str, int],
+    more: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Writes `inputs.jsonl` and `counts.json` of a corpus whose tables are there.
+
+    Args:
+        folder: of the corpus.
+        tally: of its tables.
+        inputs: the files that were read.
+        others: how many files of kinds that are not read, by suffix.
+        more: further entries of `counts.json`.
+
+    Returns:
+        The counts, as in `counts.json`.
+    """
+    files = size = 0
+    with open(folder / INPUTS, "w", encoding="utf-8") as file:
+        for one in inputs:
+            file.write(json.dumps(dataclasses.asdict(one)) + "\n")
+            files, size = files + 1, size + one.bytes
+    counts = {
+        "files": files,
+        "bytes_read": size,
+        **tally.counts(),
+        "other_files": dict(sorted(others.items())),
+        **(more or {}),
+    }
+    write_atomic(folder / COUNTS, json.dumps(counts, indent=2, ensure_ascii=False) + "\n")
+    return counts
 
 
 def write_corpus(
@@ -363,11 +325,3 @@ def summary(counts: Mapping[str, Any]) -> dict[str, int]:
         "heldout_bytes": counts["bytes"]["heldout"],
         "dropped": sum(counts["dropped"].values()),
     }
-
-
-def _named(value: str | None) -> str:
-    return "unknown" if value is None else value
-
-
-def _descending(counted: Counter[str]) -> dict[str, int]:
-    return dict(sorted(counted.items(), key=lambda item: (-item[1], item[0])))

@@ -27,7 +27,7 @@ from torch import Tensor
 from ingot.config import Config
 from ingot.data.course import course
 from ingot.data.permutation import permute
-from ingot.data.stream import WHOLE, Part, Samples, salted_key
+from ingot.data.stream import WHOLE, Part, Samples, Span, salted_key
 from ingot.data.tokens import Tokens
 from ingot.errors import DataError
 
@@ -227,8 +227,12 @@ class MixedStream:
 
     def documents_of(self, sample_id: int, salt: int = 0) -> list[int]:
         """Returns the documents of a sample, by their places on disk."""
+        return [span.document for span in self.spans_of(sample_id, salt)]
+
+    def spans_of(self, sample_id: int, salt: int = 0) -> list[Span]:
+        """Returns which tokens of which documents a sample holds; see `Samples`."""
         inner, number = divmod(sample_id, len(self.sources))
-        return self.sources[number].samples.documents_of(inner, salt)
+        return self.sources[number].samples.spans_of(inner, salt)
 
     def counts(self, rows: int, salt: int = 0) -> NDArray[np.int64]:
         """Returns how many of the first rows of a run each source gives, [sources]; they sum to `rows`.

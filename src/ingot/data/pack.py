@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ingot.data.permutation import mix, permute
-from ingot.data.stream import WHOLE, Part, fingerprint, salted_key
+from ingot.data.stream import WHOLE, Part, Span, fingerprint, salted_key
 from ingot.data.tokens import Tokens
 from ingot.errors import ConfigError, DataError
 from ingot.objectives.objective import IGNORED
@@ -256,8 +256,16 @@ class PackedStream:
 
     def documents_of(self, sample_id: int, salt: int = 0) -> list[int]:
         """Returns the documents of a row, by their places on disk, in the order in which they stand there."""
-        inside = self.pieces.document[self._row(sample_id, salt)]
-        return [int(one) for one in (inside if self.chosen is None else self.chosen[inside])]
+        return [span.document for span in self.spans_of(sample_id, salt)]
+
+    def spans_of(self, sample_id: int, salt: int = 0) -> list[Span]:
+        """Returns which tokens of which documents are the inputs of a row."""
+        spans = []
+        for piece in self._row(sample_id, salt).tolist():
+            inside, start = int(self.pieces.document[piece]), self.pieces.start(piece)
+            place = inside if self.chosen is None else int(self.chosen[inside])
+            spans.append(Span(place, start, start + int(self.pieces.size[piece])))
+        return spans
 
     def _samples(self, step: int) -> NDArray[np.int64]:
         return np.arange(step * self.batch_size, (step + 1) * self.batch_size)

@@ -1,11 +1,16 @@
 """Preparing: a place with files in, a corpus out, in bounded memory, on all cores, resumable after a kill.
 
 ```
-sources -> units (units.py): read, clean, decontaminate, hash     on all cores, each unit finished once
+sources -> units (units.py, treating.py): read, clean, hash         on all cores, each unit finished once
         -> rows (rows.py): what is known of every document          some tens of bytes each
-        -> verdicts (verdicts.py): sample, exact and near duplicates, repeated passages
-        -> sides (holdout.py), shards, ledger, counts (corpus.py)
+        -> verdicts (verdicts.py): sample, exact and near duplicates
+        -> passages (passages.py): repeated ones are taken out       in order, unit by unit
+        -> sides (holdout.py); what an evaluation asks of held-out files is not trained on (leaks.py)
+        -> shards and ledger (writing.py), counts (corpus.py)
 ```
+
+What a kill leaves in the work folder, units, signatures, verdicts, passages and parts of the corpus, is not
+made again.
 
 The corpus is the same, byte for byte, whatever the number of workers and however often it was killed.
 """
@@ -13,40 +18,42 @@ The corpus is the same, byte for byte, whatever the number of workers and howeve
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from ingot.atomic import sweep
-from ingot.data import card, tables, units
-from ingot.data.corpus import SIDES, CorpusWriter, Input
+from ingot.atomic import publish, sweep, write_atomic
+from ingot.data import card, leaks
+from ingot.data.corpus import Input, finish
 from ingot.data.document import Document, Dropped
 from ingot.data.holdout import Sides, halves, sides
-from ingot.data.passages import replaced
-from ingot.data.rows import Access, Rows
-from ingot.data.treatment import Treatment, pieces
-from ingot.data.units import Finished, Group, Large, Seen, Unit
-from ingot.data.verdicts import EMPTIED, EXACT, NEAR, Deduplication, Verdicts, judge
-from ingot.data.workers import Death, carry_out
-from ingot.errors import DataError, ResourceError
+from ingot.data.leaks import Examiner
+from ingot.data.memories import Memory, of_paragraphs, of_substrings
+from ingot.data.passages import Whole, revise
+from ingot.data.rows import Rows
+from ingot.data.tally import Tally
+from ingot.data.treating import treat_all
+from ingot.data.treatment import Treatment
+from ingot.data.units import Seen
+from ingot.data.verdicts import EMPTIED, Deduplication, Verdicts, judge
+from ingot.data.writing import write_documents, write_ledger
+from ingot.errors import DataError
 from ingot.progress import Progress
-
-if TYPE_CHECKING:
-    import pyarrow
 
 SMALLEST_CORPUS = 20_000
 """Bytes of training text below which there is nothing to learn from."""
 
-WORTH_A_POOL = 16 * 2**20
-"""Bytes of input below which one process is done before others would have started."""
+LEAKED = 6
+"""A state of documents, after those in `verdicts.py`: they hold what an evaluation asks of held-out ones."""
 
-_UNITS = "units"
-_MB = 1e6
+_VERDICTS = "verdicts"
+_ARRAYS = ("state", "of", "similarity")
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,7 @@ class Order:
         max_documents: a sample of so many; None is all.
         workers: processes.
         seed: of the hash functions that find duplicates.
+        examiner: what an evaluation asks of the held-out documents; None asks nothing.
         more: further entries of `counts.json`, such as the weights of named sources.
     """
 
@@ -75,6 +83,7 @@ class Order:
     max_documents: int | None = None
     workers: int = 1
     seed: int = 0
+    examiner: Examiner | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -100,25 +109,36 @@ def prepare(order: Order, folder: Path, work: Path, progress: Progress) -> Made:
         DataError: too little text to train on.
         ResourceError: workers died more than once on the same input.
     """
-    finished = _map(order, work, progress)
+    finished = treat_all(order.sources, order.treatment, order.workers, work, progress)
     changed = finished.changed
     rows = Rows.load(finished.folders)
-    verdicts = judge(
-        rows, order.deduplication, order.max_documents, changed, work, order.workers, order.seed, progress
-    )
-    with CorpusWriter(folder) as writer:
-        for path in finished.folders:
-            for one in tables.dropped([path / units.LEDGER]):
-                writer.drop(one)
-        for name in sorted(changed):
-            writer.drop(Dropped(name, "changed", "another content than when the reading began"))
-        for one in _repeats(rows, verdicts, order.deduplication.near):
-            writer.drop(one)
-        split = _sides(order, rows, verdicts, writer.dropped)
-        _write(order, rows, verdicts, split, writer, progress)
-    inputs = (_input(seen) for seen in order.sources if seen.digest is not None)
+    verdicts = _judged(order, rows, changed, work, progress)
+    verdicts = _revised(order.deduplication, rows, verdicts, work, progress)
+    found = leaks.Leaks(0, {})
     more = {"changes": dict(sorted(finished.changes.items())), **order.more}
-    counts = writer.finish(inputs, order.others, more)
+
+    def named() -> Iterator[Dropped]:
+        for name in sorted(changed):
+            yield Dropped(name, "changed", "another content than when the reading began")
+        limit = order.treatment.reading.max_seconds
+        for name, seconds in sorted(finished.late.items()):
+            yield Dropped(name, "took too long", f"broken off after {seconds:.0f} seconds", seconds, limit)
+        yield from found.dropped(rows, verdicts.texts)
+
+    def ledger() -> Tally:
+        near = order.deduplication.near
+        return write_ledger(rows, verdicts, finished.folders, named, near, work, folder, progress)
+
+    split = _sides(order, rows, verdicts, lambda: because(ledger().dropped))
+    if order.examiner is not None and not split.single:
+        kept, heldout = verdicts.kept, split.heldout
+        found = leaks.find(order.examiner, rows, verdicts.texts, kept, heldout, work, progress)
+        verdicts.state[list(found.details)] = LEAKED
+        more["evaluation_sets"] = {**more.get("evaluation_sets", {}), leaks.NAME: found.items}
+    tally = ledger()
+    tally.append(write_documents(rows, verdicts, split, order.heldout, work, folder, progress))
+    inputs = (_input(seen) for seen in order.sources if seen.digest is not None)
+    counts = finish(folder, tally, inputs, order.others, more)
     (folder / card.CARD).write_text(card.card(order.name, counts), encoding="utf-8")
     return Made(counts, _notes(order, rows, verdicts, split, counts, changed))
 
@@ -139,110 +159,51 @@ def _input(seen: Seen) -> Input:
     return Input(seen.path, seen.sha256, seen.size, seen.name)
 
 
-def _map(order: Order, work: Path, progress: Progress) -> Finished:
-    """Finishes all units that are not finished."""
-    folder = work / _UNITS
-    folder.mkdir(parents=True, exist_ok=True)
-    sweep(folder)
-    planned = units.plan(order.sources)
-    missing = [unit for unit in planned if not units.finished(unit, folder)]
-    total = sum(seen.size for seen in order.sources)
-    left = sum(_bytes(unit) for unit in missing)
-    unknown = any(isinstance(unit, Large) and unit.seen.digest is None for unit in missing)
-    workers = order.workers if left >= WORTH_A_POOL or unknown else 1
-    treatment = dataclasses.replace(order.treatment, folder=folder)
-    crew = _Watch()
-    with progress.task("reading and cleaning", total / _MB or None, "MB") as task:
-        read = total - left
-        task.at(read / _MB)
-        kept = 0
-        tasks = _tasks(missing, treatment, workers)
-        with closing(carry_out(tasks, treatment, workers, crew.died)) as messages:
-            for unit, said in messages:
-                crew.at(unit, said.source)
-                kept += said.documents
-                read += _done(unit, said.bytes, crew)
-                task.at(min(read, total) / _MB, f"{kept:,} documents")
-    return units.gather(planned, folder)
+def _judged(order: Order, rows: Rows, changed: set[str], work: Path, progress: Progress) -> Verdicts:
+    """The verdicts on whole documents; those of an earlier start are taken up."""
+    kept = work / _VERDICTS
+    if not kept.exists():
+        sweep(work)
+        whole = order.deduplication._replace(paragraphs=None, substrings=None)
+        found = judge(rows, whole, order.max_documents, changed, work, order.workers, order.seed, progress)
+        with publish(kept) as aside:
+            for name in _ARRAYS:
+                np.save(aside / f"{name}.npy", getattr(found, name))
+            write_atomic(aside / "sample.json", json.dumps(found.sample_of) + "\n")
+    state, of, similarity = (np.load(kept / f"{name}.npy", allow_pickle=False) for name in _ARRAYS)
+    sample_of = json.loads((kept / "sample.json").read_text(encoding="utf-8"))
+    nothing = np.zeros(len(rows), dtype=bool)
+    return Verdicts(state, of, similarity, Whole(rows), rows.sizes.copy(), nothing, sample_of)
 
 
-def _tasks(missing: Sequence[Group | Large], treatment: Treatment, workers: int) -> Iterator[Unit]:
-    """The units as tasks; large files are read here and shared out where there are too few of them."""
-    large = sum(isinstance(unit, Large) for unit in missing)
-    for unit in missing:
-        if isinstance(unit, Large) and workers > 1 and large < workers:
-            yield from pieces(unit, treatment)
-        else:
-            yield unit
+def _revised(
+    deduplication: Deduplication, rows: Rows, verdicts: Verdicts, work: Path, progress: Progress
+) -> Verdicts:
+    """The verdicts after repeated passages were taken out of what they keep."""
+    finders: dict[str, Callable[[], Memory]] = {}
+    if deduplication.paragraphs is not None:
+        finders["paragraphs"] = partial(of_paragraphs, deduplication.paragraphs)
+    if deduplication.substrings is not None:
+        length = deduplication.substrings
+        finders["substrings"] = lambda: of_substrings(length, verdicts.texts.text)
+    for name, memory in finders.items():
+        count = int(verdicts.kept.sum())
+        with progress.task(f"finding repeated {name}", count, "documents") as task:
+            texts = revise(memory(), verdicts.texts, verdicts.kept, rows, work / name, task)
+        verdicts.sizes[texts.numbers] = texts.sizes
+        verdicts.revised[texts.numbers] = True
+        verdicts.state[texts.numbers[texts.sizes < deduplication.least]] = EMPTIED
+        ledgers = [*verdicts.ledgers, *texts.ledgers]
+        verdicts = dataclasses.replace(verdicts, texts=texts, ledgers=ledgers)
+    return verdicts
 
 
-def _bytes(unit: Group | Large) -> int:
-    return unit.seen.size if isinstance(unit, Large) else sum(seen.size for seen in unit.sources)
-
-
-class _Watch:
-    """Where the workers are: which source each has begun, and how much of large files is done."""
-
-    def __init__(self) -> None:
-        self.begun: dict[str, str] = {}
-        self.credited: Counter[str] = Counter()
-        self.deaths: Counter[tuple[str, str]] = Counter()
-
-    def at(self, unit: Unit, source: str) -> None:
-        self.begun[unit.name] = source
-
-    def died(self, death: Death[Unit]) -> Unit:
-        """What to do after a worker died: try again; leave a small file out that did it twice."""
-        unit = death.task
-        source = self.begun.get(unit.name, "")
-        self.deaths[unit.name, source] += 1
-        if self.deaths[unit.name, source] == 1:
-            return unit
-        if isinstance(unit, Group) and source:
-            return dataclasses.replace(unit, avoid=unit.avoid | {source})
-        raise ResourceError(
-            f"a worker process ended twice ({death.words()})",
-            where=source or unit.name,
-            fix="give it fewer workers, so that each has more memory, or leave that file out",
-        )
-
-
-def _done(unit: Unit, size: int, watch: _Watch) -> int:
-    """How much of the input is newly done; a large file's text may be longer than the file."""
-    if isinstance(unit, Group):
-        return size
-    name = unit.seen.name
-    if unit.seen.digest is None:
-        return 0
-    size = min(size, unit.seen.size - watch.credited[name])
-    watch.credited[name] += size
-    return size
-
-
-def _repeats(rows: Rows, verdicts: Verdicts, threshold: float | None) -> Iterator[Dropped]:
-    """What was dropped because other documents say the same, in the order of the documents."""
-    access = Access(rows)
-    gone = (verdicts.state == EXACT) | (verdicts.state == NEAR)
-    for number, text in rows.texts(gone):
-        id, original = access.id(number), access.id(int(verdicts.of[number]))
-        if verdicts.state[number] == EXACT:
-            yield Dropped(id, "exact duplicate", f"the same as {original}", text=text)
-        else:
-            similarity = float(verdicts.similarity[number])
-            detail = f"similarity {similarity:.3f} with {original}"
-            yield Dropped(id, "near duplicate", detail, similarity, threshold, text)
-    yield from tables.dropped(verdicts.ledgers)
-    for number, text in verdicts.texts.texts(verdicts.state == EMPTIED):
-        detail = "too little is left without its repeated passages"
-        yield Dropped(access.id(number), "emptied", detail, float(verdicts.sizes[number]), text=text)
-
-
-def _sides(order: Order, rows: Rows, verdicts: Verdicts, dropped: Mapping[str, int]) -> Sides:
+def _sides(order: Order, rows: Rows, verdicts: Verdicts, dropped: Callable[[], str]) -> Sides:
     fix = "give more text, or leave the data out to use Python's standard library"
     among = verdicts.kept
     kept = np.flatnonzero(among)
     if len(kept) == 0:
-        raise DataError(f"the corpus is empty{because(dropped)}", where=order.name, fix=fix)
+        raise DataError(f"the corpus is empty{dropped()}", where=order.name, fix=fix)
     sizes = verdicts.sizes[kept]
 
     def ids() -> Iterator[str]:
@@ -256,47 +217,10 @@ def _sides(order: Order, rows: Rows, verdicts: Verdicts, dropped: Mapping[str, i
         size = int(sizes[~found.heldout].sum())
     if size < SMALLEST_CORPUS:
         what = f"{size:,} bytes of training text are too few, {SMALLEST_CORPUS:,} are needed"
-        raise DataError(what + because(dropped), where=order.name, fix=fix)
+        raise DataError(what + dropped(), where=order.name, fix=fix)
     heldout = np.zeros(len(rows), dtype=bool)
     heldout[kept] = found.heldout
     return dataclasses.replace(found, heldout=heldout)
-
-
-def _write(
-    order: Order, rows: Rows, verdicts: Verdicts, split: Sides, writer: CorpusWriter, progress: Progress
-) -> None:
-    """Writes all documents that are kept to their sides."""
-    kept = verdicts.kept
-    changed = verdicts.texts.texts(kept & verdicts.revised)
-    with progress.task("writing the corpus", int(kept.sum()), "documents") as task:
-        number = 0
-        for path in rows.paths:
-            for batch in tables.batches(path):
-                here = slice(number, number + batch.num_rows)
-                mask, held = kept[here], split.heldout[here]
-                cut = np.flatnonzero(mask & verdicts.revised[here]).tolist()
-                if cut:
-                    batch = replaced(batch, {row: text for row, (_, text) in zip(cut, changed, strict=False)})
-                if split.single:
-                    _write_halves(batch, mask, order.heldout, writer)
-                else:
-                    for side, chosen in zip(SIDES, (mask & ~held, mask & held), strict=True):
-                        writer.add_batch(_filtered(batch, chosen), side)
-                number += batch.num_rows
-                task.advance(int(mask.sum()))
-
-
-def _write_halves(batch: pyarrow.RecordBatch, mask: Any, fraction: float, writer: CorpusWriter) -> None:
-    for row in _filtered(batch, mask).select(tables.DOCUMENT_TEXTS).to_pylist():
-        head, tail, _ = halves(Document(**row), fraction)
-        writer.add(head, "train")
-        writer.add(tail, "heldout")
-
-
-def _filtered(batch: pyarrow.RecordBatch, mask: Any) -> pyarrow.RecordBatch:
-    import pyarrow
-
-    return batch if mask.all() else batch.filter(pyarrow.array(mask))
 
 
 def _notes(

@@ -7,6 +7,7 @@ address has no shape: neither is found.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from collections import Counter
@@ -60,7 +61,8 @@ _ADDRESS_BEFORE = re.compile(
 )
 _ADDRESS_AFTER = re.compile(r"/[0-9]{1,2}\b|:[0-9]{2,5}\b")  # a network's size, a port
 _NUMBER_BEFORE = re.compile(r"\b(?:isbn|issn|ean|doi|gtin|upc|sku)[-:\s#0-9]*$", re.IGNORECASE)
-_CONTEXT, _LONGEST, _MORE = 24, 65, 4
+_CONTEXT, _LONGEST, _MORE, _SHORTEST_CARD = 24, 65, 4, 13
+_REMEMBERED = 1 << 20  # characters of a text of which the numbers are kept at hand
 
 
 class Privacy(Config):
@@ -127,17 +129,26 @@ def _emails(text: str) -> Spans:
     return found
 
 
-def _in_numbers(pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
-    """Matches of a pattern at runs of digits: far fewer places than a text has."""
+def _in_numbers(pattern: re.Pattern[str], text: str, least: int = 0) -> Iterator[re.Match[str]]:
+    """Matches of a pattern at runs of digits of a least length: far fewer places than a text has."""
     done = 0
-    for run in _NUMBERS.finditer(text):
-        for match in pattern.finditer(text, max(done, run.start() - 2), run.end() + _MORE):
+    runs = _runs(text) if len(text) <= _REMEMBERED else map(re.Match.span, _NUMBERS.finditer(text))
+    for start, end in runs:
+        if end - start < least:
+            continue
+        for match in pattern.finditer(text, max(done, start - 2), end + _MORE):
             yield match
             done = match.end()
 
 
+@functools.lru_cache(maxsize=1)
+def _runs(text: str) -> Spans:
+    """Where runs of digits are; each kind of number asks for those of the same text."""
+    return [match.span() for match in _NUMBERS.finditer(text)]
+
+
 def _addresses(text: str) -> Spans:
-    matches = [match for match in _in_numbers(_IPV4, text) if not _is_version(match)]
+    matches = [match for match in _in_numbers(_IPV4, text, len("1.1.1.1")) if not _is_version(match)]
     if "::" in text or text.count(":") > 6:
         matches += _IPV6.finditer(text)
     return sorted(match.span() for match in matches if _is_public(match))
@@ -164,7 +175,7 @@ def _is_version(match: re.Match[str]) -> bool:
 
 def _cards(text: str) -> Spans:
     found = []
-    for match in _in_numbers(_CARD, text):
+    for match in _in_numbers(_CARD, text, _SHORTEST_CARD):
         number = re.sub("[ -]", "", match.group())
         if _is_card(number) and not _follows(_NUMBER_BEFORE, match):
             found.append(match.span())

@@ -57,11 +57,13 @@ class Format:
         read: gives the documents of a file.
         whole: a file is one document, so that one that changes while it is read is dropped.
         packed: the file may also be compressed (.gz, .zst, .bz2, .xz).
+        foreign: a library of somebody else parses it, which hostile content may keep busy for ever.
     """
 
     read: Reader
     whole: bool = False
     packed: bool = True
+    foreign: bool = False
 
 
 PLAIN = PROSE | LANGUAGES
@@ -74,21 +76,21 @@ def _plain(kind: str) -> Format:
 
 FORMATS: dict[str, Format] = {
     **{suffix: _plain(kind) for suffix, kind in PLAIN.items()},
-    **dict.fromkeys((".html", ".htm", ".xhtml"), Format(markup.read_html, whole=True)),
-    ".pdf": Format(pdf.read_pdf, whole=True),
-    ".docx": Format(office.read_docx, whole=True, packed=False),
-    ".epub": Format(epub.read_epub, whole=True, packed=False),
+    **dict.fromkeys((".html", ".htm", ".xhtml"), Format(markup.read_html, whole=True, foreign=True)),
+    ".pdf": Format(pdf.read_pdf, whole=True, foreign=True),
+    ".docx": Format(office.read_docx, whole=True, packed=False, foreign=True),
+    ".epub": Format(epub.read_epub, whole=True, packed=False, foreign=True),
     ".jsonl": Format(rows.read_lines),
     ".ndjson": Format(rows.read_lines),
     ".json": Format(rows.read_array),
     ".parquet": Format(tables.read_parquet, packed=False),
     ".csv": Format(functools.partial(tables.read_csv, delimiter=",")),
     ".tsv": Format(functools.partial(tables.read_csv, delimiter="\t")),
-    ".warc": Format(warc.read_warc),
-    ".wet": Format(warc.read_warc),
+    ".warc": Format(warc.read_warc, foreign=True),
+    ".wet": Format(warc.read_warc, foreign=True),
     ".xml": Format(wiki.read_wiki),
-    ".mbox": Format(mail.read_mbox),
-    ".eml": Format(mail.read_message, whole=True),
+    ".mbox": Format(mail.read_mbox, foreign=True),
+    ".eml": Format(mail.read_message, whole=True, foreign=True),
     **dict.fromkeys((".sqlite", ".sqlite3", ".db"), Format(databases.read_database, packed=False)),
 }
 """Suffix in lower case -> how such files are read."""
@@ -112,6 +114,12 @@ def format_of(name: str) -> Format | None:
         return FORMATS.get(suffix)
     inner = FORMATS.get(os.path.splitext(stem)[1])
     return inner if inner is not None and inner.packed else None
+
+
+def is_foreign(name: str) -> bool:
+    """Tells whether a library of somebody else parses files of this name."""
+    format = format_of(name)
+    return format is not None and format.foreign
 
 
 def open_place(place: str, cache: Path | None = None, progress: Progress | None = None) -> Found:
@@ -192,6 +200,7 @@ def _walk(place: Path) -> Found:
         own = [Path(folder, name) for name in names if is_licence(name)]
         licence = licence_of(own) if own else licences.get(os.path.dirname(folder))
         licences[folder] = licence
+        inside = os.path.relpath(folder, place)  # once for all of its files: there may be a million
         for name in names:
             path = os.path.join(folder, name)
             if name.startswith("."):
@@ -199,7 +208,8 @@ def _walk(place: Path) -> Found:
             if not os.path.isfile(path):
                 skipped["broken link" if os.path.islink(path) else "no regular file"] += 1
             elif format_of(name) is not None:
-                sources.append(_source(Path(path), place, licence))
+                relative = name if inside == os.curdir else os.path.join(inside, name)
+                sources.append(Source(Path(path), _shown(relative), licence))
             else:
                 others[os.path.splitext(name)[1].lower() or "no suffix"] += 1
     return Found(sorted(sources, key=lambda source: source.name), others, +skipped)
@@ -222,11 +232,13 @@ def _matching(pattern: Path, fix: str) -> Found:
 
 
 def _source(path: Path, root: Path, licence: str | None) -> Source:
-    """A source whose name can be written anywhere: bytes that are no UTF-8 are shown as '\\xff'."""
-    name = os.path.relpath(path, root).replace(os.sep, "/")
-    if not name.isascii():
-        name = os.fsencode(name).decode("utf-8", "backslashreplace")
-    return Source(path, name, licence)
+    return Source(path, _shown(os.path.relpath(path, root)), licence)
+
+
+def _shown(relative: str) -> str:
+    """A path as a name that can be written anywhere: bytes that are no UTF-8 are shown as '\\xff'."""
+    name = relative.replace(os.sep, "/")
+    return name if name.isascii() else os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _licences(folder: Path) -> str | None:

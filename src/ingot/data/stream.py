@@ -40,6 +40,20 @@ class Part(NamedTuple):
 WHOLE = Part()
 
 
+class Span(NamedTuple):
+    """What a sample holds of one document.
+
+    Args:
+        document: its place on disk.
+        first: token of the document that comes first in the sample; its BOS is 0.
+        end: the token after the last.
+    """
+
+    document: int
+    first: int
+    end: int
+
+
 def salted_key(salt: int, *parts: int) -> int:
     """Makes the key of a salt, that of no salt (0) being the key of the other parts alone."""
     return key(*parts, salt) if salt else key(*parts)
@@ -96,6 +110,10 @@ class Samples(Protocol):
 
     def ids(self, samples: NDArray[np.int64], salt: int = 0) -> NDArray[np.int64]:
         """Returns the ids of samples, [m], without making them."""
+        ...
+
+    def spans_of(self, sample_id: int, salt: int = 0) -> list[Span]:
+        """Returns which tokens of which documents a sample holds, in its order."""
         ...
 
     def documents_of(self, sample_id: int, salt: int = 0) -> list[int]:
@@ -189,13 +207,25 @@ class WindowStream:
         Raises:
             DataError: the stream was not told where documents begin.
         """
+        return [span.document for span in self.spans_of(sample_id, salt)]
+
+    def spans_of(self, sample_id: int, salt: int = 0) -> list[Span]:
+        """Returns what a window holds of each document, the token after it (the last target) counted.
+
+        Raises:
+            DataError: the stream was not told where documents begin.
+        """
         if self.offsets is None:
             raise DataError("nobody said where documents begin", where="windows", fix="give `offsets`")
         epoch, window = divmod(sample_id, self.windows)
         start = self._offset(epoch, salt) + window * self.context
         first, last = np.searchsorted(self.offsets, [start, start + self.context], side="right") - 1
-        inside = range(int(first), int(last) + 1)
-        return [one if self.documents is None else int(self.documents[one]) for one in inside]
+        spans = []
+        for one in range(int(first), int(last) + 1):
+            begin, end = int(self.offsets[one]), int(self.offsets[one + 1])
+            place = one if self.documents is None else int(self.documents[one])
+            spans.append(Span(place, max(start, begin) - begin, min(start + self.context + 1, end) - begin))
+        return [span for span in spans if span.first < span.end]
 
     def _cut(self, starts: NDArray[np.int64], ids: NDArray[np.int64]) -> dict[str, Tensor]:
         cut = np.stack([self.tokens[start : start + self.context + 1] for start in starts.tolist()])

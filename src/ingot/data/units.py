@@ -11,6 +11,7 @@ units/00004-00000/      the first piece of a large file
   ledger.parquet        what was dropped, with rule, value and threshold
   unit.json             which files changed while they were read, and what was changed in documents
 units/00004.json        the large file is read to its end: how many pieces
+units/00003.late.json   sources of the unit that were left out, since their reading took too long
 ```
 """
 
@@ -21,19 +22,18 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from ingot.atomic import write_atomic
 from ingot.data import tables
 from ingot.data.document import Document, Dropped
 from ingot.data.sources import Source
 from ingot.record import file_hash
 
-if TYPE_CHECKING:
-    pass
-
 DOCUMENTS, LEDGER, UNIT = "documents.parquet", "ledger.parquet", "unit.json"
+_LATE = ".late.json"
 
 FEWEST, MOST = 4 * 2**20, 64 * 2**20
 """Bytes of input in a group: a hundredth of the corpus, within these limits."""
@@ -175,17 +175,20 @@ class Finished(NamedTuple):
         folders: of the units, in order.
         changed: names of sources that changed while they were read.
         changes: how often what was changed in documents.
+        late: names of sources whose reading was broken off, and after how many seconds.
     """
 
     folders: list[Path]
     changed: set[str]
     changes: Counter[str]
+    late: dict[str, float]
 
 
 def gather(units: Iterable[Group | Large], folder: Path) -> Finished:
     """Returns what came of units that are all finished."""
-    found = Finished([], set(), Counter())
+    found = Finished([], set(), Counter(), {})
     for unit in units:
+        found.late.update(late(unit.name, folder))
         if isinstance(unit, Group):
             found.folders.append(folder / unit.name)
             continue
@@ -201,6 +204,38 @@ def gather(units: Iterable[Group | Large], folder: Path) -> Finished:
     return found
 
 
+def late(name: str, folder: Path) -> dict[str, float]:
+    """Returns which sources of a unit were left out as they took too long, and after how many seconds."""
+    try:
+        found: dict[str, float] = json.loads((folder / f"{name}{_LATE}").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return found
+
+
+def leave_out(unit: Group | Large, folder: Path, source: str, seconds: float) -> Group | None:
+    """Leaves a source out that took too long, for good: of a large one, what is not finished yet.
+
+    Returns:
+        What is left to do.
+    """
+    told = late(unit.name, folder) | {source: round(seconds, 1)}
+    write_atomic(folder / f"{unit.name}{_LATE}", json.dumps(told) + "\n")
+    if isinstance(unit, Group):
+        return without_late(unit, folder)
+    pieces = 0
+    while (folder / _piece(unit, pieces)).exists():
+        pieces += 1
+    write_atomic(folder / f"{unit.name}.json", json.dumps({"pieces": pieces, "changed": False}) + "\n")
+    return None
+
+
+def without_late(unit: Group, folder: Path) -> Group:
+    """Returns a group without the sources that took too long."""
+    left = late(unit.name, folder)
+    return replace(unit, sources=tuple(seen for seen in unit.sources if seen.name not in left))
+
+
 def _ended(unit: Large, folder: Path) -> tuple[int, bool] | None:
     try:
         ended = json.loads((folder / f"{unit.name}.json").read_text(encoding="utf-8"))
@@ -210,4 +245,8 @@ def _ended(unit: Large, folder: Path) -> tuple[int, bool] | None:
 
 
 def _names(unit: Large, count: int) -> list[str]:
-    return [f"{unit.name}-{number:05d}" for number in range(count)]
+    return [_piece(unit, number) for number in range(count)]
+
+
+def _piece(unit: Large, number: int) -> str:
+    return f"{unit.name}-{number:05d}"

@@ -79,7 +79,7 @@ def answer(
         sampling: for all; with a temperature, each prompt has its own fixed seed, the same for all models.
         task: advanced by one for each prompt.
     """
-    stop_ids = (tokenizer.special["<|im_end|>"], tokenizer.bos_id)
+    stop_ids = (tokenizer.role_id("end"), tokenizer.bos_id)
     each = [sampling.model_copy(update={"seed": _number(prompt.text)}) for prompt in prompts]
     completions = engine.generate([prompt.tokens for prompt in prompts], each, stop_ids, task)
     return [completion.text for completion in completions]

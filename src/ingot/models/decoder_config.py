@@ -118,6 +118,8 @@ class DecoderConfig(Config):
             beyond = [layer for layer in getattr(self, key) or () if not 0 <= layer < self.layers]
             if beyond:
                 raise ValueError(f"{key} names layer {beyond[0]} of {self.layers}")
+        if self.experts is not None and self.activation not in GATED:
+            raise ValueError(f"experts are gated: activation {self.activation} is not, use swiglu or geglu")
         if self.latent is not None and self.head_width != self.latent.head_width:
             raise ValueError(f"head_width ({self.head_width}) must be latent's ({self.latent.head_width})")
         return self
@@ -203,6 +205,6 @@ class DecoderConfig(Config):
         from ingot.models.decoder import Decoder
 
         model = Decoder(self)
-        zero = ("attention.output", "feed_forward.down")
+        zero = ("attention.output", "feed_forward.down", "experts.down", "shared.down")
         initialise(model, seed, zero=zero if self.tied else (*zero, "head"))
         return model

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -22,8 +22,14 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from ingot.config import Config
 from ingot.errors import ConfigError
 from ingot.models.decoder import Decoder, DecoderConfig
+from ingot.models.encoder import Encoder, EncoderConfig
+from ingot.models.encoder_decoder import EncoderDecoder
+from ingot.models.encoder_decoder_config import EncoderDecoderConfig
+from ingot.models.linear_config import LinearDecoderConfig
+from ingot.models.linear_decoder import LinearDecoder
 from ingot.nn.scoring import Scored
 
 _OF_ITS_PLACE = frozenset({"training", "layer", "layer_index", "index"})
@@ -244,7 +250,7 @@ def cost(model: nn.Module, context: int) -> Cost:
         with numberless(model), torch.enable_grad():
             tokens = torch.zeros(1, context, dtype=torch.long, device=parameters[0].device)
             with FlopCounterMode(display=False) as forwards:
-                out = model(tokens, **given)
+                out = model(*texts(model, tokens), **given)
             logits = out if isinstance(out, Tensor) else out.logits
             with FlopCounterMode(display=False) as backwards:
                 torch.autograd.grad(logits.sum(), parameters, allow_unused=True)
@@ -263,20 +269,37 @@ def cost(model: nn.Module, context: int) -> Cost:
     )
 
 
-def blank(config: DecoderConfig) -> Decoder:
+def blank(config: Config) -> nn.Module:
     """Returns a model without numbers: all shapes and no memory, but it can be run.
 
     Its tensors are PyTorch's fake ones and not merely on the meta device, because code that asks what the
     device can do (autocast, kernels) then gets the answer of the CPU.
 
+    Args:
+        config: of a decoder, an encoder, a linear-time decoder or an encoder-decoder.
+
     Raises:
-        ConfigError: it is no configuration of a decoder.
+        ConfigError: it is none of these.
     """
-    if not isinstance(config, DecoderConfig):
-        what = f"cannot be described from a {type(config).__name__}"
-        raise ConfigError(what, where="model", fix="describe a decoder")
-    with FakeTensorMode():
-        return Decoder(config).eval()
+    for kind, made in _KINDS:
+        if isinstance(config, kind):
+            with FakeTensorMode():
+                return made(config).eval()
+    what = f"cannot be described from a {type(config).__name__}"
+    raise ConfigError(what, where="model", fix="describe a decoder, an encoder or both")
+
+
+_KINDS: tuple[tuple[type[Config], Callable[[Any], nn.Module]], ...] = (
+    (DecoderConfig, Decoder),
+    (EncoderConfig, Encoder),
+    (LinearDecoderConfig, LinearDecoder),
+    (EncoderDecoderConfig, EncoderDecoder),
+)
+
+
+def texts(model: nn.Module, tokens: Tensor) -> list[Tensor]:
+    """Returns what a model reads of one text: the same as source and as target where it wants both."""
+    return [tokens] * (1 + ("source" in inspect.signature(model.forward).parameters))
 
 
 def numberless(model: nn.Module) -> contextlib.AbstractContextManager[Any]:

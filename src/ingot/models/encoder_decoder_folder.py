@@ -20,13 +20,19 @@ from ingot.models.weight_files import WEIGHTS, listed, read_folder
 FAMILIES: tuple[ModuleType, ...] = (t5, marian)
 
 
-def save(folder: Path, model: EncoderDecoder, dtype: torch.dtype = torch.float32) -> None:
+def save(
+    folder: Path,
+    model: EncoderDecoder,
+    dtype: torch.dtype = torch.float32,
+    special: dict[str, int] | None = None,
+) -> None:
     """Writes an encoder-decoder into a folder that exists: `config.json`, weights, `generation_config.json`.
 
     Args:
         folder: where to; files of the same names are replaced.
         model: any dtype and device.
         dtype: of the stored weights.
+        special: token ids by role for `config.json`, where the model does not know better.
 
     Raises:
         ArtifactError: no published family has these parts together.
@@ -42,8 +48,9 @@ def save(folder: Path, model: EncoderDecoder, dtype: torch.dtype = torch.float32
         }
     save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
     config["dtype"] = str(dtype).removeprefix("torch.")
-    special = ("pad_token_id", "decoder_start_token_id", "eos_token_id")
-    generation = {name: config[name] for name in special if config[name] is not None}
+    config |= {name: one for name, one in (special or {}).items() if config.get(name) is None}
+    roles = ("pad_token_id", "decoder_start_token_id", "eos_token_id")
+    generation = {name: config[name] for name in roles if config[name] is not None}
     for name, content in (("config.json", config), ("generation_config.json", generation)):
         (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 

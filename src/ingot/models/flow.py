@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ingot.models.describe import numberless
+from ingot.models.describe import numberless, texts
 
 INPUT = -1
 """The node that stands for what a module is given."""
@@ -83,7 +83,7 @@ def trace(model: nn.Module, tokens: int = 23) -> dict[str, Flow]:
     try:
         with torch.no_grad(), numberless(model), tracer:
             ids = torch.zeros(1, tokens, dtype=torch.long, device=next(model.parameters()).device)
-            model(ids, **given)
+            model(*texts(model, ids), **given)
     finally:
         for hook in hooks:
             hook.remove()

@@ -127,7 +127,7 @@ class Head(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.output = Linear(width, outputs)
 
-    def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, hidden: Tensor, mask: Tensor | None = None) -> Tensor:
         """Args: hidden [b, t, d], mask [b, t] or None. Returns: [b, t, o], or [b, o] where it pools."""
         x = hidden if self.pooling is None else pool(hidden, mask, self.pooling)
         if self.transform is not None:
@@ -146,7 +146,7 @@ class EmbeddingHead(nn.Module):
         super().__init__()
         self.pooling: Pooling = pooling
 
-    def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, hidden: Tensor, mask: Tensor | None = None) -> Tensor:
         """Args: hidden [b, t, d], mask [b, t] or None. Returns: [b, d] float32."""
         return normalize(pool(hidden, mask, self.pooling).float(), dim=-1)
 

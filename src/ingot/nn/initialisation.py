@@ -7,6 +7,9 @@ import math
 import torch
 from torch import nn
 
+from ingot.nn.experts import Stacked
+from ingot.nn.routing import Router
+
 
 @torch.no_grad()
 def initialise(model: nn.Module, seed: int, *, zero: tuple[str, ...] = ()) -> None:
@@ -24,7 +27,7 @@ def initialise(model: nn.Module, seed: int, *, zero: tuple[str, ...] = ()) -> No
     """
     generator = torch.Generator().manual_seed(seed)
     for name, module in model.named_modules():
-        if isinstance(module, nn.Linear):
+        if isinstance(module, nn.Linear | Stacked | Router):
             bound = 0.0 if name.endswith(zero) else math.sqrt(3 / module.in_features)
             fresh = torch.empty(module.weight.shape).uniform_(-bound, bound, generator=generator)
             module.weight.copy_(fresh)

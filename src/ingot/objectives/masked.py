@@ -19,7 +19,7 @@ class MaskedLM:
     ones depends on the seed and the sample's id alone, not on rank or micro-batch; a stream whose ids do
     not come again (windows) masks every epoch differently, as RoBERTa does.
 
-    Batch: `inputs` [b, t] int64, the text itself; `sample_ids` [b] int64.
+    Batch: `inputs` [b, t] int64, the text itself; `sample_ids` [b] int64. The model has a masked `head`.
 
     Args:
         mask_id: the token that hides others.
@@ -52,9 +52,13 @@ class MaskedLM:
         return float(self.chosen(batch).sum())
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
-        """Returns the summed negative log-likelihood of the hidden tokens, n of them."""
+        """Returns the summed negative log-likelihood of the hidden tokens, n of them.
+
+        The head, a large part of a small model, works on the hidden tokens only.
+        """
         chosen = self.chosen(batch)  # [b, t]
-        logits = model(self.hidden(batch, chosen)).logits[chosen].float()  # [n, v]
+        hidden = model(self.hidden(batch, chosen), logits=False).hidden[chosen]  # [n, d]
+        logits = model.get_submodule("head")(hidden).float()  # [n, v]
         right = batch["inputs"][chosen]  # [n]
         correct = (logits.detach().argmax(-1) == right).float().sum()
         return Loss(cross_entropy(logits, right, reduction="sum"), {"accuracy": correct})

@@ -75,7 +75,8 @@ def role(name: str, parameter: Tensor) -> Role:
         return "head"
     if parameter.dim() < 2:
         return "vector"
-    return "matrix" if parameter.dim() == 2 else "kernel"
+    stacked = parameter.dim() == 3 and ".experts." in name  # a matrix per expert
+    return "matrix" if parameter.dim() == 2 or stacked else "kernel"
 
 
 def assign(

@@ -76,7 +76,7 @@ class Muon(Optimizer):
         self.dtype = dtype
         for group in self.param_groups:
             for parameter in group["params"]:
-                if parameter.dim() != 2:
+                if parameter.dim() not in (2, 3):
                     raise ValueError(f"Muon takes matrices, got a parameter of shape {list(parameter.shape)}")
 
     def fresh(self, parameter: Tensor) -> dict[str, Tensor]:
@@ -98,10 +98,14 @@ class Muon(Optimizer):
         momenta = all_local(self.kept(parameters, "momentum"))
         torch._foreach_lerp_(momenta, parts, 1 - group["momentum"])
         looked_ahead = torch._foreach_lerp(parts, momenta, group["momentum"])
-        updates = on_wholes(looked_ahead, parameters[0], partial(orthogonalise, dtype=self.dtype))
+        whole = partial(orthogonalise, dtype=self.dtype)
+        if len(shape) == 3:  # stacks are cut between their matrices, if at all
+            updates = [whole(stack) for stack in looked_ahead]
+        else:
+            updates = on_wholes(looked_ahead, parameters[0], whole)
         # An orthogonal matrix has a root mean square of 1/sqrt(longer side): undo that, so that one
         # rate suits all shapes.
-        scale = 0.2 * max(shape) ** 0.5
+        scale = 0.2 * max(shape[-2:]) ** 0.5
         if group["weight_decay"]:
             torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
         updates = [update.to(weights[0].dtype) for update in updates]

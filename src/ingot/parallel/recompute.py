@@ -28,7 +28,7 @@ from ingot.errors import ConfigError
 Mode = Literal["full", "selective"]
 
 _KEPT = frozenset({"mm", "addmm", "bmm", "baddbmm"})
-_KEPT_PARTS = ("scaled_dot_product", "flex_attention", "blocked_attention")
+_KEPT_PARTS = ("scaled_dot_product", "flex_attention", "blocked_attention", "grouped_product")
 
 
 def recompute(model: nn.Module, mode: Mode, units: Sequence[tuple[str, nn.Module]]) -> None:

@@ -26,6 +26,8 @@ from ingot.stages import STAGES, config_class, stage_class
 FOLDER = Path(__file__).parent
 
 _DATA = ("data=", "data.path=")
+_TAKING = {"prepare": "data", "examples": "path"}
+"""Stages that take the user's data, and the setting that says where it is."""
 
 
 class Recipe(Config):
@@ -182,10 +184,12 @@ def run(
 
 def _with_data(values: Mapping[str, Any], text: str, path: Path) -> dict[str, Any]:
     """The values with the user's text in them; a path holds what YAML would misread, so it goes around."""
-    if "prepare" not in (values.get("stages") or {}):
+    stages = values.get("stages") or {}
+    stage = next((name for name in _TAKING if name in stages), None)
+    if stage is None:
         raise ConfigError("has no stage 'prepare' to take data", where=path, fix="leave the data out")
     place = _located(text) if text not in ("", "null") else None
-    return _merge(values, {"stages": {"prepare": {"data": place}}})
+    return _merge(values, {"stages": {stage: {_TAKING[stage]: place}}})
 
 
 def _located(text: str) -> str:

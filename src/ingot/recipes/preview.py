@@ -58,8 +58,8 @@ def size(
 
     Returns:
         Layers, width, parameters, tokens, steps, the batch and rates that suit them, the expected bits per
-        byte with their interval, memory, seconds and cost; of a model that is made already its parameters
-        and tokens; None without a pretraining.
+        byte with their interval, memory, seconds and cost; of a model that is made already, or goes on from
+        somebody's, its parameters and tokens; None without a pretraining.
 
     Raises:
         ResourceError: the minutes suffice for no model.
@@ -79,11 +79,17 @@ def size(
     else:
         unique = int(_bytes(by_name, made) / BYTES_PER_TOKEN)
         vocabulary = int(by_name["tokenizer"].config.plain()["vocabulary"])
+    config: PretrainConfig = by_name["pretrain"].config  # type: ignore[assignment]
+    if config.base is not None:
+        from ingot.stages.base import sizes
+        from ingot.train.planner import parameter_count
+
+        model = sizes(config.base, config.context, config.stretch)
+        return {"parameters": parameter_count(model), "tokens": unique}
     from ingot.stages.measuring import offer
     from ingot.train.budget import Budget
 
     budget = budget or Budget()
-    config: PretrainConfig = by_name["pretrain"].config  # type: ignore[assignment]
     own_text = "prepare" in by_name and by_name["prepare"].config.plain().get("data") is not None
     rate = budget.flops_per_second()
     if rate is None:

@@ -116,6 +116,11 @@ class Facts:
         """What the evaluation says of xz on the same bytes; empty where it says nothing."""
         return _dict(self.evaluation.get("xz"))
 
+    @property
+    def ngram(self) -> dict[str, Any]:
+        """What the evaluation says of an n-gram model of the training text; empty where it says nothing."""
+        return _dict(self.evaluation.get("ngram"))
+
     def model(self, name: str) -> dict[str, Any]:
         """Returns what the evaluation says of one model; empty where it says nothing or it was left out."""
         stage = self.of(name)

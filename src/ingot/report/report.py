@@ -64,7 +64,7 @@ def _view(facts: Facts, made: datetime) -> dict[str, Any]:
         "standing": panels.standing(facts),
         "models": sections.model_rows(facts),
         "columns": COLUMNS,
-        "xz": _xz(facts),
+        "simple": _simple(facts),
         "comparisons": sections.comparisons(facts),
         "targets": targets,
         "verdict": sections.verdict(targets),
@@ -101,11 +101,15 @@ def _successes(facts: Facts) -> list[dict[str, Any]]:
     return found
 
 
-def _xz(facts: Facts) -> dict[str, str] | None:
-    value = number(facts.xz.get("bits_per_byte"))
-    if value is None:
-        return None
-    return {"command": str(facts.xz.get("command", "xz -9e")), "text": figure("bits_per_byte", value)}
+def _simple(facts: Facts) -> list[dict[str, str]]:
+    """What simple means need for the same bytes."""
+    named = ((facts.ngram, "name", "n-grams"), (facts.xz, "command", "xz -9e"))
+    found = ((one.get(key, usual), number(one.get("bits_per_byte"))) for one, key, usual in named)
+    return [
+        {"name": str(name), "text": figure("bits_per_byte", value)}
+        for name, value in found
+        if value is not None
+    ]
 
 
 def _notes(facts: Facts) -> list[tuple[str, str]]:

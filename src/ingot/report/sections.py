@@ -114,6 +114,9 @@ def _compression(facts: Facts) -> Card | None:
     if xz is not None:
         command = str(facts.xz.get("command", "xz -9e")).replace(" ", SPACE)
         note += f"; {command} on the same bytes: {figure('bits_per_byte', xz)}"
+    ngram = number(facts.ngram.get("bits_per_byte"))
+    if ngram is not None:
+        note += f"; n-grams of the training text: {figure('bits_per_byte', ngram)}"
     return Card("bits per byte, base model", f"{bits:.3f}", note)
 
 

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 
-from ingot.config import override
-from ingot.errors import ConfigError, did_you_mean
-from ingot.models import describe, flow, huggingface
-from ingot.models.decoder import Decoder, DecoderConfig
+from ingot.config import Config, override
+from ingot.errors import ArtifactError, ConfigError, did_you_mean
+from ingot.models import (
+    describe,
+    encoder_decoder_folder,
+    encoder_folder,
+    flow,
+    huggingface,
+    linear_folder,
+)
+from ingot.models.decoder import DecoderConfig
 from ingot.models.families.presets import CLOSED, PRESETS, config_of
 from ingot.report.architecture import draw
 from ingot.report.words import count, size
@@ -34,6 +43,7 @@ class Described(NamedTuple):
 
     Args:
         name: what it was called.
+        config: its sizes and parts.
         model: without numbers.
         root: its parts.
         cost: of a token.
@@ -42,7 +52,8 @@ class Described(NamedTuple):
     """
 
     name: str
-    model: Decoder
+    config: Config
+    model: nn.Module
     root: describe.Part
     cost: describe.Cost
     memory: dict[str, dict[str, dict[str, int]]]
@@ -54,7 +65,7 @@ class Described(NamedTuple):
         return {
             "name": self.name,
             "parameters": self.root.total,
-            "config": self.model.config.model_dump(mode="json"),
+            "config": self.config.plain(),
             "context": cost.context,
             "flops_per_token": {
                 "forward": cost.forward,
@@ -72,7 +83,7 @@ class Described(NamedTuple):
 
     def drawing(self) -> str:
         """Returns the architecture as SVG."""
-        tokens = min(_TRACED, self.model.config.context)
+        tokens = min(_TRACED, self.cost.context)
         facts = [
             f"{self.root.total:,} parameters",
             f"{count(self.cost.forward)}FLOPs per token",
@@ -84,7 +95,7 @@ class Described(NamedTuple):
         return draw(self.root, flow.trace(self.model, tokens), self.name, facts, tokens)
 
 
-def read(name: str, changes: list[str]) -> tuple[DecoderConfig, str, str | None]:
+def read(name: str, changes: list[str]) -> tuple[Config, str, str | None]:
     """Returns a configuration, what to call it, and a note.
 
     Args:
@@ -109,7 +120,7 @@ def read(name: str, changes: list[str]) -> tuple[DecoderConfig, str, str | None]
     from ingot.inference.locate import locate
 
     folder = locate(name)
-    config, raw = huggingface.read_config(folder)
+    config, raw = _of_folder(folder)
     quantized = "quantization_config" in raw
     note = (
         "stored quantized; the figures are those of the dense model that it stands for" if quantized else None
@@ -117,12 +128,22 @@ def read(name: str, changes: list[str]) -> tuple[DecoderConfig, str, str | None]
     return config, str(folder), note
 
 
+def _of_folder(folder: Path) -> tuple[Config, dict[str, Any]]:
+    """What a folder holds, and its `config.json`; what is of no other kind is a decoder, or refused."""
+    for door in (encoder_folder, linear_folder, encoder_decoder_folder):
+        with suppress(ArtifactError):
+            config, *_, raw = door.read_config(folder)
+            return config, raw
+    return huggingface.read_config(folder)
+
+
 def describe_model(name: str, changes: list[str]) -> Described:
     """Returns what a preset or a folder's model is made of and what it costs. See `read`."""
     config, called, note = read(name, changes)
     model = describe.blank(config)
-    cost = describe.cost(model, config.context)
-    return Described(called, model, describe.tree(model), cost, training_memory(config), note)
+    cost = describe.cost(model, getattr(config, "context", None) or _CONTEXT)
+    memory = training_memory(config) if isinstance(config, DecoderConfig) else {}
+    return Described(called, config, model, describe.tree(model), cost, memory, note)
 
 
 def training_memory(config: DecoderConfig, rows: int = 1) -> dict[str, dict[str, dict[str, int]]]:
@@ -164,7 +185,8 @@ def lines(described: Described) -> list[str]:
             f"keys and values   {kept:,} bytes per token in bf16, {cost.kv_bytes(torch.float32):,} in fp32; "
             f"{size(kept * cost.context)} for a whole context in bf16"
         )
-    text.append("training memory   one row of the context at a time; weights and optimizer in fp32:")
+    if described.memory:
+        text.append("training memory   one row of the context at a time; weights and optimizer in fp32:")
     for optimizer, by in described.memory.items():
         totals = ", ".join(f"{size(parts['total'])} in {precision}" for precision, parts in by.items())
         text.append(f"  {optimizer:<6} {totals}  ({_STATES[optimizer]})")

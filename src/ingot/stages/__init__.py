@@ -1,6 +1,10 @@
-"""The stages of the main job, one file each; this table finds their classes without importing them.
+"""The stages, one file each; this table finds their classes without importing them.
 
-prepare -> tokenizer -> pretrain -> finetune -> align -> compress -> evaluate -> report
+```
+prepare -> tokenizer -> pretrain -> finetune -> align -> compress -> evaluate -> report      the main job
+examples -> [ encode -> ] classify | tag | answer | embed                                    encoders
+examples -> translate      prepare -> encode      prepare -> denoise                         other objectives
+```
 """
 
 from __future__ import annotations
@@ -19,6 +23,14 @@ STAGES: dict[str, tuple[str, str]] = {
     "compress": ("ingot.stages.compress", "Compress"),
     "evaluate": ("ingot.stages.evaluate", "Evaluate"),
     "report": ("ingot.stages.report", "Report"),
+    "examples": ("ingot.stages.examples", "Examples"),
+    "encode": ("ingot.stages.encode", "Encode"),
+    "classify": ("ingot.stages.classify", "Classify"),
+    "tag": ("ingot.stages.tag", "Tag"),
+    "answer": ("ingot.stages.answer", "Answer"),
+    "embed": ("ingot.stages.embed", "Embed"),
+    "translate": ("ingot.stages.translate", "Translate"),
+    "denoise": ("ingot.stages.denoise", "Denoise"),
 }
 
 

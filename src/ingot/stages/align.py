@@ -13,7 +13,7 @@ from ingot.align.rewards import score_code
 from ingot.align.rollouts import Answer, RolloutStream, prompt_ids
 from ingot.config import Config
 from ingot.data.conversations import Example, mine_code, unseen
-from ingot.data.corpus import read_documents
+from ingot.data.corpus import iterate_documents
 from ingot.errors import ConfigError
 from ingot.models import huggingface
 from ingot.models.decoder import Decoder
@@ -91,7 +91,7 @@ class Align:
         Raises:
             ConfigError: names both lengths.
         """
-        positions = getattr(outlook.settings.get("pretrain"), "context", None)
+        positions = getattr(outlook.settings.get("pretrain"), "positions", None)
         if positions is not None and self.config.answer_tokens >= positions:
             what = f"answers of {self.config.answer_tokens} tokens leave no room for a prompt in a model"
             raise ConfigError(
@@ -129,8 +129,8 @@ class Align:
     def _prompts(self, context: Context, model: Decoder, tokenizer: Tokenizer) -> list[Example]:
         """Training prompts that leave room for an answer, those with long answers of their own too."""
         corpus = context.parents["prepare"].path
-        mined = mine_code(read_documents(corpus, "train"))
-        examples = unseen(mined, mine_code(read_documents(corpus, "heldout")))
+        mined = mine_code(iterate_documents(corpus, "train"))
+        examples = unseen(mined, mine_code(iterate_documents(corpus, "heldout")))
         longest = model.config.context - self.config.answer_tokens
         fitting = [example for example in examples if len(prompt_ids(tokenizer, example)) <= longest]
         if len(fitting) < FEWEST:

@@ -13,9 +13,9 @@ from ingot import device as machine
 from ingot.artifact import Artifact
 from ingot.config import Config
 from ingot.data.conversations import Example
-from ingot.data.corpus import read_documents
+from ingot.data.corpus import iterate_documents, read_documents
 from ingot.evaluate import samples, targets
-from ingot.evaluate.baselines import COMMAND, xz_bits_per_byte
+from ingot.evaluate.baselines import COMMAND, NgramBits, ngram_bits_per_byte, xz_bits_per_byte
 from ingot.evaluate.folder import heldout
 from ingot.evaluate.instruction import choose
 from ingot.evaluate.measured import Measured, measure
@@ -93,7 +93,11 @@ class Evaluate:
         with context.progress.task("compressing held-out text with xz", total=1, unit="files") as task:
             xz = xz_bits_per_byte(texts)
             task.advance(1, f"{xz:.3f} bits per byte")
-        self._write(context, models, examples, xz, time.monotonic() - start)
+        with context.progress.task("predicting held-out text by n-grams", total=1, unit="models") as task:
+            learnt = (one.text for one in iterate_documents(context.parents["prepare"].path, "train"))
+            ngram = ngram_bits_per_byte(learnt, texts, tokenizer, tokenizer.vocab_size)
+            task.advance(1, f"{ngram.bits_per_byte:.3f} bits per byte")
+        self._write(context, models, examples, xz, ngram, time.monotonic() - start)
         answers = {name: found.shown for name, found in models.items()}
         _write_json(context, "samples.json", samples.table(shown, answers))
 
@@ -112,6 +116,7 @@ class Evaluate:
         models: Mapping[str, Measured],
         examples: list[Example],
         xz: float,
+        ngram: NgramBits,
         seconds: float,
     ) -> None:
         """Writes figures and outcomes, fills the metrics, and says in words what was missed."""
@@ -132,6 +137,7 @@ class Evaluate:
         evaluation = {
             "heldout": text,
             "xz": {"bits_per_byte": xz, "command": COMMAND},
+            "ngram": ngram.plain(),
             "models": summaries,
             "comparisons": [one.plain() for one in compared],
             "prompts": len(examples),
@@ -153,6 +159,7 @@ class Evaluate:
         context.metrics |= {
             **_metrics(models),
             "xz_bits_per_byte": xz,
+            "ngram_bits_per_byte": round(ngram.bits_per_byte, 5),
             "prompts": len(examples),
             "peak_memory": machine.peak_memory(),
         }

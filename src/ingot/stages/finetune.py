@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from ingot.data.conversations import Example, mine, unseen
-from ingot.data.corpus import read_documents
+from ingot.data.corpus import iterate_documents
 from ingot.data.examples import ConversationStream, encode_examples, pad
 from ingot.data.renaming import rename
 from ingot.data.stream import Part
@@ -19,6 +19,7 @@ from ingot.errors import ConfigError
 from ingot.models.decoder import Decoder
 from ingot.objectives.causal import CausalLM
 from ingot.objectives.objective import Batch
+from ingot.optim.freezing import freeze
 from ingot.optim.joint import OptimizerConfig
 from ingot.optim.schedules import ScheduleConfig
 from ingot.pipeline import Context, LeftOut, Outlook
@@ -26,6 +27,7 @@ from ingot.stages.fitting import fitting_rows
 from ingot.stages.training import INDIFFERENT, TrainingConfig
 from ingot.stages.tuning import (
     PLAN,
+    can_chat,
     load_parent,
     ranks_of,
     shared_plan,
@@ -95,20 +97,24 @@ class Finetune:
             ConfigError: names both values.
         """
         self.config.check(self.name, self.config.batch_size, outlook)
-        self._room(getattr(outlook.settings.get("pretrain"), "context", None))
+        self._room(getattr(outlook.settings.get("pretrain"), "positions", None))
 
     def run(self, context: Context) -> None:
         """Writes the model's folder to `context.folder`.
 
         Raises:
             LeftOut: the corpus gives too few conversations.
+            ArtifactError: the base model's tokenizer has no tokens for the ends of messages.
+            ConfigError: what is to be frozen has no such name.
         """
         started = time.perf_counter()
         model, tokenizer = load_parent(context, "pretrain")
+        can_chat(tokenizer, context.parents["pretrain"])
+        freeze(model, self.config.freeze, f"{self.name}.freeze")
         room = self._room(model.config.context)
         corpus = context.parents["prepare"].path
-        heldout = mine(read_documents(corpus, "heldout"))
-        mined = unseen(mine(read_documents(corpus, "train")), heldout)
+        heldout = mine(iterate_documents(corpus, "heldout"))
+        mined = unseen(mine(iterate_documents(corpus, "train")), heldout)
         examples = [*mined, *self._copies(mined)]
         fitting = encode_examples(examples, tokenizer, room, self.config.answer_tokens)
         if len(fitting) < FEWEST:

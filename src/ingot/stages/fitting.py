@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
+from torch import nn
+
 from ingot.errors import IngotError
-from ingot.models.decoder import Decoder, DecoderConfig
+from ingot.models.decoder import DecoderConfig
 from ingot.objectives.objective import Batch, Objective
 from ingot.parallel.apply import ParallelConfig, parallelize
 from ingot.parallel.ranks import ALONE
@@ -23,7 +25,7 @@ CERTAIN = 0.5
 def fitting_rows(
     stage: str,
     model: DecoderConfig,
-    build: Callable[[], Decoder],
+    build: Callable[[], nn.Module],
     objective: Objective,
     batch: Batch,
     asked: int | Literal["fit"] | None,

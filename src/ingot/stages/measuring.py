@@ -9,6 +9,7 @@ import torch
 from ingot import device as machine
 from ingot.data.stream import Part, Stream
 from ingot.models.decoder import Decoder, DecoderConfig
+from ingot.models.foresight import Foresight
 from ingot.objectives.causal import CausalLM
 from ingot.stages.fitting import fitting_rows
 from ingot.stages.tuning import time_update
@@ -66,14 +67,15 @@ class Trial:
     def seconds_per_step(self, *, compiled: bool) -> Speed:
         """Makes a few updates, the first of which compiles, and returns the median of the others."""
         config = self.train_config(compiled=compiled, steps=_ANY)
-        seconds = time_update(self._build(), CausalLM(), self.config.optimizer, config, self.context.device)
+        objective, optimizer = self.config.objective(), self.config.optimizer
+        seconds = time_update(self._build(), objective, optimizer, config, self.context.device)
         seconds(self.stream.batch(0, part=self.part))
         last = 6 if compiled else 3
         times = sorted(seconds(self.stream.batch(step, part=self.part)) for step in range(1, last))
         return Speed(compiled, times[len(times) // 2])
 
-    def _build(self) -> Decoder:
-        return self.model.build().to(self.context.device)
+    def _build(self) -> Decoder | Foresight:
+        return self.config.learner(self.model.build().to(self.context.device))
 
     def _fitting(self) -> int | None:
         context, config = self.context, self.config
@@ -81,7 +83,7 @@ class Trial:
             "pretrain",
             self.model,
             self._build,
-            CausalLM(),
+            config.objective(),
             self.stream.batch(0, part=self.part),
             config.micro_batch,
             config.train_config(context.device, context.seed, steps=_ANY),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterable
@@ -15,8 +16,10 @@ from pydantic import Field, field_validator, model_validator
 from ingot.artifact import content_hash, file_hash
 from ingot.config import Config
 from ingot.data.cleaning import Cleaning
+from ingot.data.conversations import code_of, mine_code
 from ingot.data.corpus import summary
 from ingot.data.decontaminate import Contamination, Item
+from ingot.data.document import Document
 from ingot.data.evaluations import read_items
 from ingot.data.library import library_name, standard_library
 from ingot.data.prepare import Order, prepare
@@ -68,7 +71,7 @@ class PrepareConfig(Config):
         paragraphs: take out paragraphs of so many characters or more that came before; None leaves them.
         substrings: take out runs of so many characters or more that came before; None leaves them.
         decontaminate: JSON lines of evaluation items (prompt and answer) whose texts must not be trained
-            on, beside the sets that `ingot evaluate` knows; None looks for none at all.
+            on, beside what `ingot evaluate` asks of the held-out files; None looks for none at all.
         max_documents: use a sample of this many documents, the same ones each time; None is all.
         per_source: stop reading a source (a file, a data set) after so many documents, for data sets that
             are too large to be read whole; None reads all.
@@ -188,6 +191,7 @@ class Prepare:
             max_documents=config.max_documents,
             workers=config.workers or cores(),
             seed=context.seed,
+            examiner=None if config.decontaminate is None else asked_of,
             more={
                 "name": self._name,
                 "addresses": {one.name: one.url for one in self._seen if one.url is not None},
@@ -238,17 +242,16 @@ class Prepare:
     def _sets(self) -> dict[str, list[Item]]:
         if self.config.decontaminate is None:
             return {}
-        own = {path: read_items(Path(path).expanduser()) for path in self.config.decontaminate}
-        return known_sets() | own
+        return {path: read_items(Path(path).expanduser()) for path in self.config.decontaminate}
 
 
-def known_sets() -> dict[str, list[Item]]:
-    """Returns the evaluation sets whose texts are known before there is a corpus.
+def asked_of(heldout: Iterable[Document]) -> list[Item]:
+    """Returns what `ingot evaluate` asks of held-out documents: their functions, as question and answer.
 
-    What `ingot evaluate` measures on today is mined from the held-out files of the corpus itself, so there
-    are none: those files, and near copies of them, are never trained on. A fixed set is to be added here.
+    It knows no other sets today: bits per byte are of the held-out files themselves, which are not trained
+    on, nor near copies of them. A fixed set, once there is one, belongs among those of `decontaminate`.
     """
-    return {}
+    return [Item(one.prompt, code_of(one)) for one in mine_code(heldout)]
 
 
 def identity_of(inputs: Iterable[tuple[str, str | None, str | None]]) -> str:
@@ -286,7 +289,7 @@ def _seen(source: Source) -> Seen:
         return Seen(path, source.name, source.licence, source.url)
     try:
         status = os.stat(path)
-        digest = bytes.fromhex(file_hash(path))
+        digest = bytes.fromhex(file_hash(path)) if status.st_size else hashlib.sha256().digest()
     except OSError as error:
         what = f"cannot be read ({error.strerror})"
         raise DataError(what, where=path, fix="give read permission or move it away") from None

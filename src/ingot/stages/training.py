@@ -39,6 +39,7 @@ class TrainingConfig(Config):
     Args:
         optimizer: which, its learning rates, and exceptions by name (docs/optimizers.md).
         schedule: of the learning rates.
+        freeze: patterns over the names of weights that keep their values (`embedding*`, `blocks.[01].*`).
         precision: of matrix products: fp32, tf32, bf16 or fp16; None is bf16 where it is fast, else fp32.
         micro_batch: rows that run at once; None is the stage's usual number, "fit" what memory allows.
         clip: largest norm of the gradient, or None.
@@ -57,6 +58,7 @@ class TrainingConfig(Config):
 
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
+    freeze: tuple[str, ...] = ()
     precision: Name | None = None
     micro_batch: int | Literal["fit"] | None = None
     clip: float | None = Field(default=1.0, gt=0)
@@ -76,6 +78,12 @@ class TrainingConfig(Config):
         if rows not in (None, "fit") and not (isinstance(rows, int) and rows > 0):
             raise ValueError("give 1 row or more, or 'fit'")
         return rows
+
+    @field_validator("freeze", mode="before")
+    @classmethod
+    def _patterns(cls, patterns: Any) -> Any:
+        """Lets a recipe write one pattern without a list around it."""
+        return (patterns,) if isinstance(patterns, str) else () if patterns is None else patterns
 
     @field_validator("trackers", mode="before")
     @classmethod

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from ingot import device as machine
 from ingot.allocator import keep_freed_memory
@@ -19,6 +20,7 @@ from ingot.atomic import write_atomic
 from ingot.errors import ArtifactError
 from ingot.models import huggingface
 from ingot.models.decoder import Decoder
+from ingot.models.foresight import Foresight
 from ingot.objectives.objective import Batch, Objective
 from ingot.optim import shards
 from ingot.optim.joint import OptimizerConfig
@@ -54,6 +56,19 @@ def load_parent(context: Context, stage: str) -> tuple[Decoder, Tokenizer]:
         what = f"the tokenizer has {tokenizer.vocab_size} entries, the model {model.config.vocabulary}"
         raise ArtifactError(what, where=parent.path, fix=f"delete {parent.path} to have it made again")
     return model, tokenizer
+
+
+def can_chat(tokenizer: Tokenizer, parent: Artifact) -> None:
+    """Refuses a tokenizer in which messages cannot be told apart.
+
+    Raises:
+        ArtifactError: says how to add the tokens.
+    """
+    missing = [role for role in ("start", "end") if role not in tokenizer.parts.roles]
+    if missing:
+        what = f"its tokenizer has no control token for the {' and the '.join(missing)} of a message"
+        fix = "add them to the base model: ingot model extend DIR --chat"
+        raise ArtifactError(what, where=parent.path, fix=fix)
 
 
 def load_tokenizer(parent: Artifact) -> Tokenizer:
@@ -95,7 +110,7 @@ def kept_plan(work: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def time_update(
-    model: Decoder, objective: Objective, optimizer: OptimizerConfig, config: TrainConfig, device: str
+    model: nn.Module, objective: Objective, optimizer: OptimizerConfig, config: TrainConfig, device: str
 ) -> Callable[[Batch], float]:
     """Returns a stopwatch for updates that leaves the model as it is: a copy learns in its place.
 
@@ -127,7 +142,7 @@ def time_update(
 
 
 def validation(
-    model: Decoder, objective: Objective, batches: Sequence[Batch], dtype: torch.dtype, device: str
+    model: nn.Module, objective: Objective, batches: Sequence[Batch], dtype: torch.dtype, device: str
 ) -> Callable[[], dict[str, float]] | None:
     """Returns a quick look at held-out data, or None where there is none.
 
@@ -161,7 +176,11 @@ def validation(
 
 
 def write_model(
-    context: Context, model: Decoder, tokenizer: Tokenizer, plan: dict[str, Any], log: list[dict[str, Any]]
+    context: Context,
+    model: Decoder | Foresight,
+    tokenizer: Tokenizer,
+    plan: dict[str, Any],
+    log: list[dict[str, Any]],
 ) -> None:
     """Fills the artifact's folder: the model, its tokenizer, the plan and the log; and the metrics.
 
@@ -169,40 +188,44 @@ def write_model(
 
     Args:
         context: of the stage.
-        model: as trained, whole or cut over the ranks.
+        model: as trained, whole or cut over the ranks; heads that looked ahead are left behind.
         tokenizer: of the model.
         plan: what was chosen before step 1.
-        log: one mapping per step.
+        log: one mapping per step; none where nothing was trained.
     """
     model = whole(model)
     if not context.crew.lead:
         return
-    special = {
-        "bos_token_id": tokenizer.bos_id,
-        "eos_token_id": tokenizer.special["<|im_end|>"],
-        "pad_token_id": tokenizer.pad_id,
-    }
-    huggingface.save(context.folder, model, special=special)
+    huggingface.save(context.folder, model, special=role_ids(tokenizer))
     tokenizer.save(context.folder)
     (context.folder / PLAN).write_text(json.dumps(plan, indent=2) + "\n", encoding="utf-8")
     lines = "".join(map(as_text, log))
     (context.folder / "metrics.jsonl").write_text(lines, encoding="utf-8")
+    context.metrics |= {"parameters": model.parameter_count(), "steps": len(log), "tokens": 0}
+    if not log:
+        return
     seconds = log[-1]["seconds"]
     context.metrics |= {
-        "parameters": model.parameter_count(),
-        "steps": len(log),
         "tokens": log[-1]["tokens"],
         "seconds": seconds,
         "tokens_per_second": round(log[-1]["tokens"] / seconds, 1) if seconds else 0.0,
-        "loss": late(log, "loss"),
+        "loss": late(log, "next_token" if "next_token" in log[-1] else "loss"),
         "peak_memory": machine.peak_memory(),
     }
     if context.crew.world > 1:
         context.metrics["ranks"] = context.crew.world
 
 
-def whole(model: Decoder) -> Decoder:
+def role_ids(tokenizer: Tokenizer) -> dict[str, int]:
+    """Returns the ids by role that a model's folder names: BOS, the end of an answer, padding."""
+    roles = tokenizer.parts.roles
+    played = {"bos": "bos", "eos": "end" if "end" in roles else "eos", "pad": "pad"}
+    return {f"{name}_token_id": tokenizer.role_id(role) for name, role in played.items() if role in roles}
+
+
+def whole(model: Decoder | Foresight) -> Decoder:
     """Returns the model with all of its weights in this process; every rank calls this."""
+    model = model.decoder if isinstance(model, Foresight) else model
     state = model.state_dict()
     if not any(map(shards.is_spread, state.values())):
         return model

@@ -64,6 +64,11 @@ class PieceCounts(Counter[str]):
         """Whether nothing was dropped."""
         return self.prunings == 0
 
+    @property
+    def bound(self) -> dict[str, int]:
+        """What the memory limit cost, as plain data: `error`, `dropped`, `prunings`."""
+        return {"error": self.error, "dropped": self.dropped, "prunings": self.prunings}
+
 
 def count(
     texts: Iterable[str],

@@ -1,4 +1,4 @@
-"""Parity-aware training as a whole: texts by language in, the parts of a tokenizer out."""
+"""Parity-aware training as a whole: texts by language, counted; then the parts of a tokenizer."""
 
 from __future__ import annotations
 
@@ -9,33 +9,28 @@ from ingot.errors import ConfigError, DataError
 from ingot.progress import Task
 from ingot.tokenizer import fair
 from ingot.tokenizer.bpe_model import BPE
-from ingot.tokenizer.counting import count
+from ingot.tokenizer.counting import PieceCounts, count
 from ingot.tokenizer.parts import Parts
-from ingot.tokenizer.training import Seen, TokenizerConfig, learn
+from ingot.tokenizer.training import Seen, TokenizerConfig, learn_counted
 
 
-def learn_fairly(
+def count_fairly(
     texts: Mapping[str, Iterable[str]],
-    vocabulary: int,
     config: TokenizerConfig,
-    task: Task | None = None,
     parallel: Mapping[str, Sequence[str]] | None = None,
-) -> tuple[Parts, fair.FairMerges]:
-    """Learns a byte-level BPE tokenizer that treats languages alike (see `fair`).
+    task: Task | None = None,
+) -> dict[str, fair.Language]:
+    """Counts the pieces of several languages.
 
     Args:
         texts: language -> its texts, read once.
-        vocabulary: ids to have in all; small texts may give fewer.
-        config: split, control tokens and limits; the languages share its memory.
-        task: is told of every merge.
+        config: split and limits; the languages share its memory.
         parallel: language -> the same sentences in it, which the languages are judged by; without them
             it is tokens per character of the texts, which suits languages of one script only.
-
-    Returns:
-        The parts, and whose pair each merge is.
+        task: is told of every character.
 
     Raises:
-        ConfigError: another kind than "bpe", a limit on the length of tokens, or a vocabulary without room.
+        ConfigError: another kind than "bpe", or a limit on the length of tokens.
         DataError: fewer than two languages, or one that the parallel text lacks.
     """
     if config.kind != "bpe" or config.max_token_length is not None:
@@ -50,16 +45,36 @@ def learn_fairly(
     if missing:
         what = f"the parallel text lacks {', '.join(missing)}"
         raise DataError(what, where="tokenizer", fix="name its columns as the languages")
-    frame = learn((), vocabulary, config)  # all but the merges
-    room = vocabulary - len(frame.names())
     cut = Seen(config.pattern, config.normaliser or "none")
     share = config.memory_mb / len(texts)
     languages = {}
     for name, of_language in texts.items():
-        pieces = count(of_language, cut, workers=config.workers, memory_mb=share)
+        pieces = count(of_language, cut, workers=config.workers, memory_mb=share, task=task)
         judged = None if parallel is None else count(parallel[name], cut, workers=1)
         languages[name] = fair.Language(pieces, judged, None if parallel is None else len(parallel[name]))
-    learned = fair.train(languages, room, task, min_frequency=config.min_frequency)
+    return languages
+
+
+def learn_fairly(
+    languages: Mapping[str, fair.Language], vocabulary: int, config: TokenizerConfig, task: Task | None = None
+) -> tuple[Parts, fair.FairMerges]:
+    """Learns a byte-level BPE tokenizer that treats languages alike (see `fair`).
+
+    Args:
+        languages: as `count_fairly` counted them.
+        vocabulary: ids to have in all; small texts may give fewer.
+        config: split, control tokens and limits.
+        task: is told of every merge.
+
+    Returns:
+        The parts, and whose pair each merge is.
+
+    Raises:
+        ConfigError: a vocabulary without room.
+    """
+    frame = learn_counted(PieceCounts(), vocabulary, config)  # all but the merges
+    left = vocabulary - len(frame.names())
+    learned = fair.train(languages, left, task, min_frequency=config.min_frequency)
     model = BPE.of_bytes(learned.merges)
     first = len(model.vocabulary)
     added = tuple(dataclasses.replace(token, id=first + place) for place, token in enumerate(frame.added))

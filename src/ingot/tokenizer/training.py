@@ -120,8 +120,45 @@ def learn(texts: Iterable[str], vocabulary: int, config: TokenizerConfig, task: 
     Raises:
         ConfigError: the vocabulary has no room for what it must have.
     """
+    room(vocabulary, config)
+    return learn_counted(counted(texts, config), vocabulary, config, task)
+
+
+def counted(texts: Iterable[str], config: TokenizerConfig, task: Task | None = None) -> PieceCounts:
+    """Counts the pieces that a kind of tokenizer learns from.
+
+    Args:
+        texts: read once.
+        config: which kind, and what counting may take.
+        task: is told of every character.
+    """
+    if config.kind == "wordpiece":
+        cut = Seen(WORDS, _normaliser(config))
+    else:
+        cut = Seen(config.pattern, _normaliser(config), marked=config.kind != "bpe")
+    return count(texts, cut, workers=config.workers, memory_mb=config.memory_mb, task=task)
+
+
+def learn_counted(
+    counts: PieceCounts, vocabulary: int, config: TokenizerConfig, task: Task | None = None
+) -> Parts:
+    """Learns the parts of a tokenizer from pieces that `counted` counted; see `learn`."""
     learners = {"bpe": _bytes, "characters": _characters, "unigram": _unigram, "wordpiece": _wordpiece}
-    return learners[config.kind](texts, vocabulary, config, task)
+    return learners[config.kind](counts, vocabulary, config, task)
+
+
+def room(vocabulary: int, config: TokenizerConfig) -> int:
+    """Returns how many entries of a vocabulary are left to learn.
+
+    Raises:
+        ConfigError: none.
+    """
+    first = {"bpe": len(BYTE_ORDER), "wordpiece": 0}
+    fixed = first.get(config.kind, len(_first(config))) + len(config.control_tokens)
+    if vocabulary <= fixed:
+        what = f"{vocabulary} entries are too few: {fixed} are bytes and control tokens"
+        raise ConfigError(what, where="tokenizer.vocabulary", fix=f"use {fixed + 1} or more")
+    return vocabulary - fixed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,35 +186,34 @@ class Seen:
         return [piece.replace(" ", SPACE) for piece in Splitter(self.pattern).split(text)]
 
 
-def _bytes(texts: Iterable[str], vocabulary: int, config: TokenizerConfig, task: Task | None) -> Parts:
-    merges = _room(vocabulary, len(BYTE_ORDER) + len(config.control_tokens))
+def _bytes(counts: PieceCounts, vocabulary: int, config: TokenizerConfig, task: Task | None) -> Parts:
+    merges = room(vocabulary, config)
     limits = {"min_frequency": config.min_frequency, "max_token_length": config.max_token_length}
-    model = BPE.of_bytes(bpe.train(_counted(texts, config), merges, task, **limits))  # type: ignore[arg-type]
+    model = BPE.of_bytes(bpe.train(counts, merges, task, **limits))  # type: ignore[arg-type]
     return Parts(
         model,
         _behind(len(model.vocabulary), config.control_tokens),
-        normaliser=normalise.NAMED[config.normaliser or "none"],
+        normaliser=normalise.NAMED[_normaliser(config)],
         pretokeniser=byte_level(config.pattern),
         decoder=BYTE_DECODER,
         **_rest(config),
     )
 
 
-def _characters(texts: Iterable[str], vocabulary: int, config: TokenizerConfig, task: Task | None) -> Parts:
+def _characters(counts: PieceCounts, vocabulary: int, config: TokenizerConfig, task: Task | None) -> Parts:
     first = _first(config)
-    room = _room(vocabulary, len(first) + len(config.control_tokens))
-    counts = _counted(texts, config, marked=True)
-    alphabet = min(config.alphabet, room)
+    most = room(vocabulary, config)
+    alphabet = min(config.alphabet, most)
     learned = bpe.train_characters(
         counts,
-        room,
+        most,
         task,
         min_frequency=config.min_frequency,
         max_token_length=config.max_token_length,
         initial_alphabet=SPACE,
         limit_alphabet=alphabet,
     )
-    names = [*first, *learned.tokens()[:room]]
+    names = [*first, *learned.tokens()[:most]]
     kept = len(names) - len(first) - len(learned.alphabet)
     base = len(first)
     merges = [
@@ -189,26 +225,22 @@ def _characters(texts: Iterable[str], vocabulary: int, config: TokenizerConfig, 
     return _marked(model, len(names), config)
 
 
-def _unigram(texts: Iterable[str], vocabulary: int, config: TokenizerConfig, task: Task | None) -> Parts:
+def _unigram(counts: PieceCounts, vocabulary: int, config: TokenizerConfig, task: Task | None) -> Parts:
     from ingot.tokenizer import unigram
 
     first = _first(config)
-    room = _room(vocabulary, len(first) + len(config.control_tokens))
-    counts = _counted(texts, config, marked=True)
     limits = {} if config.max_token_length is None else {"longest": config.max_token_length}
-    learned = unigram.train(counts, room, task, **limits)
+    learned = unigram.train(counts, room(vocabulary, config), task, **limits)
     pieces = [*((name, 0.0) for name in first), *learned]
     model = UnigramModel(pieces, 0, config.byte_fallback, frozenset(range(len(first))))
     return _marked(model, len(pieces), config)
 
 
-def _wordpiece(texts: Iterable[str], vocabulary: int, config: TokenizerConfig, task: Task | None) -> Parts:
+def _wordpiece(counts: PieceCounts, vocabulary: int, config: TokenizerConfig, task: Task | None) -> Parts:
     roles = config.roles or usual_roles(config.control_tokens)
     if "unk" not in roles:
         fix = "name one, such as [UNK], among the specials"
         raise ConfigError("WordPiece needs a control token for unknown words", where="tokenizer", fix=fix)
-    named = "bert" if config.normaliser is None else config.normaliser
-    counts = _counted(texts, config.model_copy(update={"normaliser": named, "split": WORDS, "digits": None}))
     tokens = wordpiece.train(
         counts,
         vocabulary,
@@ -223,7 +255,7 @@ def _wordpiece(texts: Iterable[str], vocabulary: int, config: TokenizerConfig, t
     return Parts(
         WordPieceModel(ordinary, roles["unk"]),
         tuple(Added(name, ids[name]) for name in config.control_tokens),
-        normaliser=normalise.NAMED[named],
+        normaliser=normalise.NAMED[_normaliser(config)],
         pretokeniser={"type": "BertPreTokenizer"},
         decoder={"type": "WordPiece", "prefix": "##", "cleanup": True},
         template=around(roles.get("cls"), roles.get("sep"), ids),
@@ -231,9 +263,10 @@ def _wordpiece(texts: Iterable[str], vocabulary: int, config: TokenizerConfig, t
     )
 
 
-def _counted(texts: Iterable[str], config: TokenizerConfig, marked: bool = False) -> PieceCounts:
-    cut = Seen(config.pattern, config.normaliser or "none", marked)
-    return count(texts, cut, workers=config.workers, memory_mb=config.memory_mb)
+def _normaliser(config: TokenizerConfig) -> str:
+    """The name of what is done to a text first."""
+    usual = "bert" if config.kind == "wordpiece" else "none"
+    return usual if config.normaliser is None else config.normaliser
 
 
 def _first(config: TokenizerConfig) -> list[str]:
@@ -245,7 +278,7 @@ def _marked(model: BPE | UnigramModel, size: int, config: TokenizerConfig) -> Pa
     """What stands around a model that sees characters, and spaces as "▁"."""
     spaces = Spaces(prefix=False)
     normaliser: dict[str, Any] = spaces.normaliser()
-    given = normalise.NAMED[config.normaliser or "none"]
+    given = normalise.NAMED[_normaliser(config)]
     if given is not None:
         normaliser = {"type": "Sequence", "normalizers": [given, *normaliser["normalizers"]]}
     added = (Added(UNKNOWN, 0), *_behind(size, config.control_tokens))
@@ -265,11 +298,3 @@ def _rest(config: TokenizerConfig) -> dict[str, Any]:
     roles = config.roles or (dict(DEFAULT_ROLES) if names == SPECIALS else usual_roles(names))
     chat = {"chat_template": TEMPLATE} if {"bos", "start", "end"} <= roles.keys() else {}
     return {"roles": roles, **chat}
-
-
-def _room(vocabulary: int, fixed: int) -> int:
-    """How many entries are left to learn."""
-    if vocabulary <= fixed:
-        what = f"{vocabulary} entries are too few: {fixed} are bytes and control tokens"
-        raise ConfigError(what, where="tokenizer.vocabulary", fix=f"use {fixed + 1} or more")
-    return vocabulary - fixed

@@ -31,6 +31,7 @@ from ingot.parallel.apply import ParallelConfig, parallelize, reshard
 from ingot.parallel.ranks import ALONE, Ranks
 from ingot.progress import Progress
 from ingot.train.average import Average
+from ingot.train.balance import balanced
 from ingot.train.checkpoints import Checkpoints, open_store
 from ingot.train.config import TrainConfig
 from ingot.train.guard import Guard
@@ -138,10 +139,9 @@ class Trainer:
             model=self.parallel,
             scaler=state.scaler,
         )
-        if config.sharpness is None:
-            return program
-        rho, gradients = config.sharpness, program.gradients
-        return SharpnessAware(gradients, state.optimizer, rho, config.clip, guard=state.guard)
+        rho, parts = config.sharpness, (program.gradients, state.optimizer)
+        sharp = None if rho is None else SharpnessAware(*parts, rho, config.clip, guard=state.guard)
+        return balanced(sharp or program, state.model, self.ranks)
 
     def fit(self, progress: Progress, what: str) -> list[dict[str, Any]]:
         """Runs from where the run stands to its last step.

@@ -49,7 +49,7 @@ def shingles(text: str, word_hashes: WordHashes | None = None, ngram: int = NGRA
     words = _WORD.findall(text)
     if not words:
         return np.empty(0, dtype=np.uint64)
-    hashed = np.array([word_hashes[word] for word in words], dtype=np.uint64)
+    hashed = np.fromiter(map(word_hashes.__getitem__, words), np.uint64, len(words))
     width = min(ngram, len(hashed))
     grams = np.zeros(len(hashed) - width + 1, dtype=np.uint64)
     for position in range(width):

@@ -25,6 +25,8 @@ class Reading(Config):
         max_unpacked_bytes: a zip container (docx, epub) that unpacks to more is dropped.
         max_ratio: a compressed stream that unpacks to more than this times its size is broken off (once
             it has given more than 16 MiB, since small files compress oddly).
+        max_seconds: a file that keeps its reader busy for longer (a hostile PDF can, for ever) is left out
+            of a corpus, its process ended; None waits.
     """
 
     text_keys: tuple[str, ...] = Field(default=("text", "content"), min_length=1)
@@ -33,6 +35,7 @@ class Reading(Config):
     max_document_bytes: int = Field(default=128 * MIB, ge=1)
     max_unpacked_bytes: int = Field(default=512 * MIB, ge=1)
     max_ratio: float = Field(default=200, gt=1)
+    max_seconds: float | None = Field(default=600, gt=0)
 
     @field_validator("encoding")
     @classmethod

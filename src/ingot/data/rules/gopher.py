@@ -71,8 +71,10 @@ class GopherQuality(Config):
         found = found or above("gopher.ellipses", "ellipses per word", ellipses, self.max_ellipses)
         if found or not lines:
             return found
-        bullets = sum(line.lstrip().startswith(_BULLETS) for line in lines) / len(lines)
-        found = above("gopher.bullet_lines", "lines that start with a bullet", bullets, self.max_bullet_lines)
+        most = self.max_bullet_lines
+        if most is not None and sum(map(text.count, _BULLETS)) / len(lines) > most:  # else there are too few
+            bullets = sum(line.lstrip().startswith(_BULLETS) for line in lines) / len(lines)
+            found = above("gopher.bullet_lines", "lines that start with a bullet", bullets, most)
         if found or ellipses == 0:
             return found
         share = sum(line.rstrip().endswith(_ELLIPSES) for line in lines) / len(lines)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from pydantic import Field
@@ -63,30 +62,26 @@ class GopherRepetition(Config):
     def _judge_top(self, known: Statistics) -> Objection | None:
         size = len(known.text)
         for n, most in sorted((self.top or {}).items()):
-            if self._top_at_most(known, n) / size <= most:
-                continue
-            share = top_letters(known.words, n) / size
+            share = known.sequences.top_letters(n, _surely_kept(most, size)) / size
             found = above(f"gopher.top_{n}_words", f"letters in the top sequence of {n} words", share, most)
             if found:
                 return found
         return None
 
-    @staticmethod
-    def _top_at_most(known: Statistics, n: int) -> float:
-        """A bound that is quick to compute: n words recur no oftener than two do, and none are longer."""
-        if n < 2:
-            return float("inf")
-        return known.sequences.most_frequent_pair * (known.sequences.longest(n) + n - 1)
-
     def _judge_repeated(self, known: Statistics) -> Objection | None:
-        limits = sorted((self.repeated or {}).items())
-        repeated = known.sequences.repeated_letters([n for n, _ in limits])
-        for (n, most), letters in zip(limits, repeated, strict=True):
+        size = len(known.text)
+        for n, most in sorted((self.repeated or {}).items()):
+            share = known.sequences.repeated_letters(n, _surely_kept(most, size)) / size
             rule, what = f"gopher.repeated_{n}_words", f"letters in repeated sequences of {n} words"
-            found = above(rule, what, letters / len(known.text), most)
+            found = above(rule, what, share, most)
             if found:
                 return found
         return None
+
+
+def _surely_kept(most: float, size: int) -> int:
+    """So many letters, or fewer, break no such threshold, however the division by the size is rounded."""
+    return int(most * size) - 1
 
 
 def _paragraphs(text: str) -> list[str]:
@@ -116,13 +111,3 @@ def repeats(parts: Sequence[str]) -> tuple[int, int]:
     if count == 0:
         return 0, 0
     return count, sum(map(len, parts)) - sum(map(len, distinct))
-
-
-def top_letters(words: Sequence[str], n: int) -> int:
-    """Returns the letters, with one blank between words, of all occurrences of the most frequent sequence.
-
-    Of equally frequent ones it is the first in the text.
-    """
-    counts = Counter(" ".join(words[start : start + n]) for start in range(len(words) - n + 1))
-    sequence, often = max(counts.items(), key=lambda pair: pair[1], default=("", 0))
-    return len(sequence) * often

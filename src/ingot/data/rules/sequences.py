@@ -3,14 +3,13 @@
 All words of a text, without what is between them, make one string of letters; a sequence of words is a piece
 of it, and two sequences are taken as equal where their letters are. Any piece's hash is the difference of two
 prefix sums (Karp and Rabin 1987), modulo 2**64, so that two different sequences of one document are taken for
-equal with a chance below one in a million million. A sequence that repeats starts with letters that repeat:
-only words from which on a window of letters occurs at another word too are looked at.
+equal with a chance below one in a million million. Sorted, equal hashes are neighbours; most texts have so
+few of them that no threshold can be broken, and nothing more is looked at.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +19,7 @@ Hashes = NDArray[np.uint64]
 Codes = NDArray[np.uint8] | NDArray[np.uint32]
 
 _BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2**64
-_WINDOW = 16  # letters
+_WORD_BASE = np.uint64(0xD6E8FEB86659FD93)
 
 
 class Sequences:
@@ -28,73 +27,81 @@ class Sequences:
 
     Args:
         codes: [letters] code points of all words, one word after the other.
-        ends: [words] where each word ends in these.
+        edges: [words + 1] where each word begins in these, and where the last one ends.
     """
 
-    def __init__(self, codes: Codes, ends: Integers) -> None:
-        self._ends = ends
-        self._starts: Integers = np.concatenate([np.zeros(1, dtype=np.int64), ends])[:-1]
-        powers, self._inverse = _powers(len(codes))
+    def __init__(self, codes: Codes, edges: Integers) -> None:
+        self._edges = edges
+        self._words = len(edges) - 1
+        powers, inverse = _powers(len(codes))
         self._sums = np.zeros(len(codes) + 1, dtype=np.uint64)
         np.cumsum((codes + np.uint64(1)) * powers[: len(codes)], out=self._sums[1:])
+        self._at_edges = self._sums[edges]
+        self._inverse = inverse[edges]
 
     @functools.cached_property
     def most_frequent_pair(self) -> int:
         """How often the most frequent two words occur, at most: pairs with the same letters count as one."""
-        if len(self._ends) < 2:
-            return 0
-        hashes = self._hashes(self._starts[:-1], self._ends[1:])
-        hashes.sort()
-        edges = np.flatnonzero(hashes[1:] != hashes[:-1])
-        return int(np.diff(edges, prepend=-1, append=len(hashes) - 1).max())
+        return int(_runs(self._hashes(2))[1].max(initial=0))
 
     def longest(self, n: int) -> int:
         """Returns the letters of the longest sequence of n words."""
         return int(self._lengths(n).max(initial=0))
 
-    def repeated_letters(self, sizes: Sequence[int]) -> list[int]:
-        """Returns, for sequences of n words for each n, the letters in those that occurred before.
+    def top_letters(self, n: int, above: int = -1) -> int:
+        """Returns the letters, with blanks between words, of all occurrences of the most frequent sequence.
+
+        Sequences are equal here where their words are; of equally frequent ones it is the first in the text.
+
+        Args:
+            n: words of a sequence.
+            above: 0 may be returned where no more letters than these are found.
+        """
+        count = self._words - n + 1
+        if count < 1:
+            return 0
+        longest = self.longest(n) + n - 1
+        if n > 1 and self.most_frequent_pair * longest <= above:
+            return 0  # n words recur no oftener than two of them do
+        words = self._hashes(1)
+        hashes = words[:count].copy()
+        for place in range(1, n):
+            hashes *= _WORD_BASE
+            hashes += words[place : place + count]
+        values, often = _runs(hashes)
+        most = int(often.max())
+        if most * longest <= above:
+            return 0
+        first = int(_among(hashes, values[often == most]).argmax()) if most > 1 else 0
+        return int(self._edges[first + n] - self._edges[first] + n - 1) * most
+
+    def repeated_letters(self, n: int, above: int = -1) -> int:
+        """Returns the letters in sequences of n words that occurred before.
 
         They are found from left to right, and a repeated sequence is left behind as a whole, so that none
         of its letters counts twice: datatrove's reading of the Gopher paper (Rae et al. 2021, table A1).
+
+        Args:
+            n: words of a sequence.
+            above: 0 may be returned where no more letters than these are found.
         """
-        firsts = [self._candidates(n) for n in sizes]
-        limits = np.cumsum([0, *map(len, firsts)]).tolist()
-        first = np.concatenate([np.zeros(0, dtype=np.int64), *firsts])
-        size = np.repeat(np.array(sizes, dtype=np.int64), np.diff(limits))
-        starts, ends = self._starts[first], self._ends[first + size - 1]
-        hashes = self._hashes(starts, ends) + size.astype(np.uint64)  # of each size, among themselves
-        several = _several(hashes)
-        if not several.any():
-            return [0] * len(sizes)
-        lengths = ends - starts
-        repeated = []
-        for n, start, end in zip(sizes, limits[:-1], limits[1:], strict=True):
-            rows = several[start:end]
-            parts = (first[start:end][rows], hashes[start:end][rows], lengths[start:end][rows])
-            repeated.append(_walk(n, *(part.tolist() for part in parts)))
-        return repeated
-
-    def _candidates(self, n: int) -> Integers:
-        """First words of sequences that may occur twice."""
-        lengths = self._lengths(n)
-        return np.flatnonzero(self._suspects[: len(lengths)] | (lengths < _WINDOW))
-
-    @functools.cached_property
-    def _suspects(self) -> NDArray[np.bool_]:
-        """Words from which on the next letters occur at another word too, or are too few to tell."""
-        full = int(np.searchsorted(self._starts, len(self._sums) - 1 - _WINDOW, side="right"))
-        found = np.ones(len(self._ends), dtype=np.bool_)
-        starts = self._starts[:full]
-        found[:full] = _several(self._hashes(starts, starts + _WINDOW))
-        return found
+        hashes = self._hashes(n)
+        ordered = np.sort(hashes)
+        again = ordered[1:][ordered[1:] == ordered[:-1]]
+        if len(again) == 0 or len(again) * self.longest(n) <= above:
+            return 0
+        several = np.flatnonzero(_among(hashes, again))
+        lengths = self._edges[several + n] - self._edges[several]
+        return _walk(n, several.tolist(), hashes[several].tolist(), lengths.tolist())
 
     def _lengths(self, n: int) -> Integers:
-        count = max(0, len(self._ends) - n + 1)
-        return self._ends[len(self._ends) - count :] - self._starts[:count]
+        """The letters of each sequence of n words."""
+        return self._edges[n:] - self._edges[: max(0, self._words - n + 1)]
 
-    def _hashes(self, starts: Integers, ends: Integers) -> Hashes:
-        hashed: Hashes = (self._sums[ends] - self._sums[starts]) * self._inverse[starts]
+    def _hashes(self, n: int) -> Hashes:
+        """The hash of the letters of each sequence of n words."""
+        count = max(0, self._words - n + 1)
+        hashed: Hashes = (self._at_edges[n:] - self._at_edges[:count]) * self._inverse[:count]
         return hashed
 
 
@@ -113,15 +120,20 @@ def _walk(n: int, firsts: list[int], hashes: list[int], lengths: list[int]) -> i
     return repeated
 
 
-def _several(hashes: Hashes) -> NDArray[np.bool_]:
-    """Which values occur more than once."""
+def _runs(hashes: Hashes) -> tuple[Hashes, Integers]:
+    """The different values, ascending, and how often each occurs."""
     ordered = np.sort(hashes)
-    again = ordered[1:] == ordered[:-1]
-    twice = ordered[1:][again]
-    if len(twice) == 0:
-        return np.zeros(len(hashes), dtype=np.bool_)
-    place = np.searchsorted(twice, hashes)
-    found: NDArray[np.bool_] = twice[np.minimum(place, len(twice) - 1)] == hashes
+    ends = np.flatnonzero(ordered[1:] != ordered[:-1])
+    edges = np.empty(len(ends) + 2, dtype=np.int64)
+    edges[0], edges[1:-1], edges[-1] = 0, ends + 1, len(hashes)
+    return ordered[edges[:-1]] if len(hashes) else ordered, edges[1:] - edges[:-1]
+
+
+def _among(hashes: Hashes, known: Hashes) -> NDArray[np.bool_]:
+    """Which of these are among others, which are sorted and one at least."""
+    place = known.searchsorted(hashes)
+    place[place == len(known)] = 0
+    found: NDArray[np.bool_] = known[place] == hashes
     return found
 
 

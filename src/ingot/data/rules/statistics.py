@@ -57,17 +57,16 @@ class Statistics:
     @functools.cached_property
     def counts(self) -> WordCounts:
         """Counts of words."""
-        ends = self._ends
-        if len(ends) == 0:
+        edges = self._edges
+        if len(edges) == 1:
             return WordCounts(0, 0, 0, 0)
-        lengths = np.diff(ends, prepend=0)
-        traits = np.bitwise_or.reduceat(_table(_limit(self._codes))[self._codes], ends - lengths)
+        traits = np.bitwise_or.reduceat(_traits_of(self._codes), edges[:-1])
         proper = traits & _NO_SIGN != 0
         return WordCounts(
-            words=len(ends),
+            words=len(traits),
             alphabetic=int(np.count_nonzero(traits & _LETTER)),
             proper=int(np.count_nonzero(proper)),
-            letters=int(lengths[proper].sum()),
+            letters=int((edges[1:] - edges[:-1])[proper].sum()),
         )
 
     @functools.cached_property
@@ -78,7 +77,7 @@ class Statistics:
     @functools.cached_property
     def sequences(self) -> Sequences:
         """The sequences of words."""
-        return Sequences(self._codes, self._ends)
+        return Sequences(self._codes, self._edges)
 
     @functools.cached_property
     def _codes(self) -> NDArray[np.uint8] | NDArray[np.uint32]:
@@ -89,16 +88,22 @@ class Statistics:
         return np.frombuffer(letters.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
 
     @functools.cached_property
-    def _ends(self) -> Integers:
-        """Where each word ends in these."""
-        ends: Integers = np.cumsum(np.fromiter(map(len, self.words), np.int64, len(self.words)))
-        return ends
+    def _edges(self) -> Integers:
+        """Where each word begins in these, and where the last one ends."""
+        edges = np.zeros(len(self.words) + 1, dtype=np.int64)
+        np.cumsum(np.fromiter(map(len, self.words), np.int64, len(self.words)), out=edges[1:])
+        return edges
 
 
-def _limit(codes: NDArray[np.uint8] | NDArray[np.uint32]) -> int:
+def _traits_of(codes: NDArray[np.uint8] | NDArray[np.uint32]) -> NDArray[np.uint8]:
+    """The traits of each code point of a text."""
     if codes.dtype == np.uint8:
-        return 0x80
-    return 0x10000 if codes.max(initial=0) < 0x10000 else 0x110000
+        return _table(0x80)[codes]
+    if codes.max(initial=0) < 0x10000:
+        return _table(0x10000)[codes]
+    # A table of all code points would take longer than most corpora: there are few different ones beyond.
+    distinct, places = np.unique(codes, return_inverse=True)
+    return np.fromiter(map(_traits, map(chr, distinct.tolist())), np.uint8, len(distinct))[places]
 
 
 @functools.cache

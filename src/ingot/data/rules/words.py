@@ -147,12 +147,13 @@ def _any_end() -> re.Pattern[str]:
 def _compiled(letters: str, before: str = "") -> Callable[[str], list[str]]:
     """The expression for words of these letters (the inside of a character class).
 
-    Spelling the letters out makes matching twice as fast as the class of all words does.
+    Spelling the letters out makes matching twice as fast as the class of all words does, and passing over
+    blanks first saves a look at each kind of word in vain.
     """
     one = f"[{letters}]"
     word = rf"{one}++(?:[._@]{one}++|,[0-9]++|{_ADDRESS})*+"
     signs = rf"{_CONTRACTION}|\.+|-+|[^\s{letters}]"
-    return re.compile(f"{before}{word}|{signs}").findall
+    return re.compile(rf"\s*+({before}{word}|{signs})").findall
 
 
 @functools.cache
