@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ingot.cli import bench_server
 from ingot.cli.options import Device, Json, show_json, show_table
 from ingot.cli.terminal import standard_progress
 
@@ -25,6 +26,10 @@ app = typer.Typer(
 @app.callback()
 def _bench() -> None:
     pass
+
+
+app.command()(bench_server.attack)
+app.command()(bench_server.load)
 
 
 @app.command()
