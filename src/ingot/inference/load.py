@@ -34,9 +34,10 @@ def load_model(
     dtype = dtype or machine.best_dtype(device)
     config, raw = huggingface.read_config(folder)
     tokenizer = Tokenizer.load(folder)
-    if tokenizer.vocab_size > config.vocabulary:
+    if tokenizer.vocab_size != config.vocabulary:
         what = f"the tokenizer has {tokenizer.vocab_size} entries, the model {config.vocabulary}"
-        raise ArtifactError(what, where=folder, fix="put the files of one model together")
+        fix = "put the files of one model together; `ingot import` takes in one whose embedding is padded"
+        raise ArtifactError(what, where=folder, fix=fix)
     if "quantization_config" in raw:
         from ingot.compress import load_int8
 
