@@ -33,6 +33,8 @@ class CausalLM:
         2.0
     """
 
+    z_loss: float = 0.0  # of those, too, that build on this class and begin in their own way
+
     def __init__(self, z_loss: float = 0.0) -> None:
         self.z_loss = z_loss
 
