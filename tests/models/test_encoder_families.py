@@ -135,6 +135,14 @@ def test_an_untied_head_keeps_its_own_weight(family: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("family", OWN)
+def test_weights_in_several_files(family: str, tmp_path: Path) -> None:
+    model = theirs(family, "MaskedLM")
+    model.save_pretrained(tmp_path, max_shard_size="20KB")
+    assert len(list(tmp_path.glob("model-*.safetensors"))) > 1
+    assert largest(answered(tmp_path, family), asked(model, family), family) <= 1e-4
+
+
+@pytest.mark.parametrize("family", OWN)
 def test_short_numbers(family: str, tmp_path: Path) -> None:
     model = theirs(family, "MaskedLM")
     for parameter in model.parameters():

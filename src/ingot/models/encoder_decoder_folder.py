@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
 
-from ingot.errors import ArtifactError, ConfigError
+from ingot.errors import ArtifactError
+from ingot.models.config_file import CONFIG, read_keys, understood
 from ingot.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from ingot.models.families import marian, t5
-from ingot.models.families.rules import Rule
-from ingot.models.weight_files import WEIGHTS, listed, read_folder
+from ingot.models.families.rules import fitting, written
+from ingot.models.weight_files import WEIGHTS, read_folder
 
 FAMILIES: tuple[ModuleType, ...] = (t5, marian)
 
@@ -38,14 +38,7 @@ def save(
         ArtifactError: no published family has these parts together.
     """
     family, config = by_parts(model.config)
-    state = model.state_dict()
-    weights: dict[str, Tensor] = {}
-    for rule in family.mapping(model.config):
-        theirs = rule.write([state[name].detach() for name in rule.ours])
-        weights |= {
-            name: one.to("cpu", dtype).contiguous().clone()
-            for name, one in zip(rule.theirs, theirs, strict=True)
-        }
+    weights = written(family.mapping(model.config), model.state_dict(), dtype)
     save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
     config["dtype"] = str(dtype).removeprefix("torch.")
     config |= {name: one for name, one in (special or {}).items() if config.get(name) is None}
@@ -84,33 +77,13 @@ def read_config(folder: Path) -> tuple[EncoderDecoderConfig, ModuleType, dict[st
     Raises:
         ArtifactError: no readable `config.json`, a model of another architecture, or one with its own code.
     """
-    path = folder / "config.json"
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        what = "no config.json: not a model folder"
-        raise ArtifactError(what, where=folder, fix="check the path") from None
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        raise ArtifactError("not readable as JSON", where=path, fix="copy or make it anew") from None
-    if not isinstance(raw, dict):
-        raise ArtifactError("holds no keys", where=path, fix="copy or make it anew")
-    if raw.get("auto_map"):
-        fix = "load it with transformers, if you trust it"
-        raise ArtifactError("asks for code of its own (auto_map): refused", where=path, fix=fix)
+    raw = read_keys(folder)
     known = {name: family for family in FAMILIES for name in family.ARCHITECTURES}
     named = [known[name] for name in raw.get("architectures") or [] if name in known]
     if not named:
         what = f"architecture {raw.get('architectures')} is not a known encoder-decoder"
-        raise ArtifactError(what, where=path, fix=f"known: {', '.join(known)}")
-    try:
-        return named[0].read(raw), named[0], raw
-    except KeyError as missing:
-        raise ArtifactError(f"key {missing} is missing", where=path, fix="copy or make it anew") from None
-    except ConfigError as error:
-        raise ArtifactError(error.what, where=error.where, fix=error.fix) from None
-    except (TypeError, ValueError, ZeroDivisionError) as error:
-        what = f"holds a value that cannot be used ({error})"
-        raise ArtifactError(what, where=path, fix="copy or make it anew") from None
+        raise ArtifactError(what, where=folder / CONFIG, fix=f"known: {', '.join(known)}")
+    return understood(named[0].read, raw, folder), named[0], raw
 
 
 def load(folder: Path, dtype: torch.dtype = torch.float32, device: str = "cpu") -> EncoderDecoder:
@@ -137,30 +110,7 @@ def load(folder: Path, dtype: torch.dtype = torch.float32, device: str = "cpu") 
         else:
             config = config.model_copy(update={"tied": False})
     model = EncoderDecoder(config)
-    model.load_state_dict(
-        _translated(found, family.mapping(config), family.SPARE, model.state_dict(), folder), strict=False
-    )
+    own = {name: one.shape for name, one in model.state_dict().items()}
+    state = fitting(family.mapping(config), found, own, lambda name: name in family.SPARE, folder)
+    model.load_state_dict(state, strict=False)
     return model.to(device, dtype).eval()
-
-
-def _translated(
-    found: dict[str, Tensor], rules: list[Rule], spare: tuple[str, ...], own: dict[str, Tensor], folder: Path
-) -> dict[str, Tensor]:
-    """Their weights by our names: each of them finite and in its shape, none missing, none left over."""
-    known = {name for rule in rules for name in rule.theirs}
-    missing = sorted(known - found.keys())
-    if missing:
-        raise ArtifactError(f"weights are missing: {listed(missing)}", where=folder, fix="copy it anew")
-    extra = sorted(found.keys() - known - set(spare))
-    if extra:
-        raise ArtifactError(f"weights of no part: {listed(extra)}", where=folder, fix="check config.json")
-    state: dict[str, Tensor] = {}
-    for rule in rules:
-        state |= dict(zip(rule.ours, rule.read([found[name] for name in rule.theirs]), strict=True))
-    for name, tensor in state.items():
-        if tensor.shape != own[name].shape:
-            shapes = f"{list(tensor.shape)}, config.json says {list(own[name].shape)}"
-            raise ArtifactError(f"weight '{name}' is {shapes}", where=folder, fix="copy or make it anew")
-        if not bool(tensor.isfinite().all()):
-            raise ArtifactError(f"weight '{name}' holds NaN or infinity", where=folder, fix="make it anew")
-    return state

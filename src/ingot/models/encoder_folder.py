@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from types import ModuleType
@@ -11,11 +12,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ingot.errors import ArtifactError, ConfigError, IngotError
+from ingot.errors import ArtifactError, IngotError
+from ingot.models.config_file import CONFIG, read_keys, understood
 from ingot.models.encoder import Encoder, EncoderConfig
 from ingot.models.families import bert, modernbert, roberta
 from ingot.models.heads import HeadConfig
-from ingot.models.huggingface import WEIGHTS, read_weights
+from ingot.models.weight_files import WEIGHTS, listed, read_folder
 
 FAMILIES: tuple[ModuleType, ...] = (bert, roberta, modernbert)
 
@@ -83,34 +85,15 @@ def read_config(folder: Path) -> tuple[EncoderConfig, ModuleType, dict[str, Any]
     Raises:
         ArtifactError: no readable `config.json`, a model of another architecture, or one with its own code.
     """
-    path = folder / "config.json"
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ArtifactError(
-            "no config.json: not a model folder", where=folder, fix="check the path"
-        ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        raise ArtifactError("not readable as JSON", where=path, fix="copy or make it anew") from None
-    if not isinstance(raw, dict):
-        raise ArtifactError("holds no keys", where=path, fix="copy or make it anew")
-    if raw.get("auto_map"):
-        fix = "load it with transformers, if you trust it"
-        raise ArtifactError("asks for code of its own (auto_map): refused", where=path, fix=fix)
+    raw = read_keys(folder)
     for family in FAMILIES:
         for name in raw.get("architectures") or []:
             if name in family.ARCHITECTURES:
-                try:
-                    return family.read(raw, family.ARCHITECTURES[name]), family, raw
-                except KeyError as missing:
-                    fix = "copy or make it anew"
-                    raise ArtifactError(f"key {missing} is missing", where=path, fix=fix) from None
-                except ConfigError as error:
-                    raise ArtifactError(error.what, where=error.where, fix=error.fix) from None
+                task = family.ARCHITECTURES[name]
+                return understood(functools.partial(family.read, task=task), raw, folder), family, raw
     known = ", ".join(name for family in FAMILIES for name in family.ARCHITECTURES)
-    raise ArtifactError(
-        f"architecture {raw.get('architectures')} is not a known encoder", where=path, fix=f"known: {known}"
-    )
+    what = f"architecture {raw.get('architectures')} is not a known encoder"
+    raise ArtifactError(what, where=folder / CONFIG, fix=f"known: {known}")
 
 
 def load(
@@ -123,7 +106,7 @@ def load(
     """Loads the encoder of a folder.
 
     Args:
-        folder: with `config.json` and `model.safetensors`.
+        folder: with `config.json` and safetensors weights, in one file or several.
         dtype: to hold the weights in.
         device: where to hold them.
         head: a fresh head instead of the folder's, as fine-tuning begins; None keeps what is there.
@@ -134,13 +117,12 @@ def load(
             many, or not finite.
     """
     config, family, _ = read_config(folder)
-    path = folder / WEIGHTS
     pickled = [file.name for file in folder.glob("*.bin")]
-    if not path.exists() and pickled:
+    if pickled and not any(folder.glob("*.safetensors")):
         fix = "load it with transformers once and save_pretrained() it as safetensors"
         raise ArtifactError(f"{pickled[0]} is pickled: refused", where=folder, fix=fix)
-    found = {_today(name): tensor for name, tensor in read_weights(path).items()}
-    state = _translated(found, config, family, path)
+    found = {_today(name): tensor for name, tensor in read_folder(folder).items()}
+    state = _translated(found, config, family, folder)
     if head is not None:
         state = {name: tensor for name, tensor in state.items() if not name.startswith("head.")}
         config = config.model_copy(update={"head": head})
@@ -151,19 +133,19 @@ def load(
     fresh = {name for name in own if head is not None and name.startswith("head.")}
     missing = sorted(own.keys() - state.keys() - fresh)
     if missing:
-        raise ArtifactError(f"weights are missing: {_listed(missing)}", where=path, fix="copy it anew")
+        raise ArtifactError(f"weights are missing: {listed(missing)}", where=folder, fix="copy it anew")
     for name, tensor in state.items():
         if tensor.shape != own[name].shape:
             shapes = f"{list(tensor.shape)}, config.json says {list(own[name].shape)}"
-            raise ArtifactError(f"weight '{name}' is {shapes}", where=path, fix="copy or make it anew")
+            raise ArtifactError(f"weight '{name}' is {shapes}", where=folder, fix="copy or make it anew")
         if not bool(tensor.isfinite().all()):
-            raise ArtifactError(f"weight '{name}' holds NaN or infinity", where=path, fix="make it anew")
+            raise ArtifactError(f"weight '{name}' holds NaN or infinity", where=folder, fix="make it anew")
     model.load_state_dict(own | state)
     return model.to(device, dtype).eval()
 
 
 def _translated(
-    found: dict[str, Tensor], config: EncoderConfig, family: ModuleType, path: Path
+    found: dict[str, Tensor], config: EncoderConfig, family: ModuleType, folder: Path
 ) -> dict[str, Tensor]:
     """Their weights by our names; what belongs to nothing is listed and refused."""
     rules = family.weights(config)
@@ -172,20 +154,18 @@ def _translated(
         if theirs in found:
             if len(found[theirs]) % len(ours):
                 parts = f"{len(found[theirs])} rows for {len(ours)} parts"
-                raise ArtifactError(f"weight '{theirs}' has {parts}", where=path, fix="copy or make it anew")
+                raise ArtifactError(
+                    f"weight '{theirs}' has {parts}", where=folder, fix="copy or make it anew"
+                )
             state |= dict(zip(ours, found[theirs].chunk(len(ours)), strict=True))
     spare = tuple(family.SPARE)
     extra = sorted(n for n in found if n not in rules and not n.startswith(spare or ("\0",)))
     extra = [name for name in extra if not name.endswith(".position_ids")]
     if extra:
-        raise ArtifactError(f"weights of no part: {_listed(extra)}", where=path, fix="check config.json")
+        raise ArtifactError(f"weights of no part: {listed(extra)}", where=folder, fix="check config.json")
     return state
 
 
 def _today(name: str) -> str:
     """A weight's name as of today: norms of the first BERT checkpoints are called gamma and beta."""
     return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

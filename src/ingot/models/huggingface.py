@@ -21,11 +21,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ingot.errors import ArtifactError, ConfigError
+from ingot.errors import ArtifactError
+from ingot.models.config_file import CONFIG, read_keys, understood
 from ingot.models.decoder import Decoder, DecoderConfig
 from ingot.models.families import by_architecture, by_parts, rules, shapes
-from ingot.models.families.rules import Rule
-from ingot.models.weight_files import WEIGHTS, listed, read_folder, read_weights
+from ingot.models.families.rules import fitting, stored_shapes, written
+from ingot.models.weight_files import WEIGHTS, read_folder, read_weights
 
 __all__ = ["WEIGHTS", "read_weights"]  # what others find here although it is elsewhere
 
@@ -83,11 +84,7 @@ def save(
         ArtifactError: no published format holds a model of these parts.
     """
     family, _ = by_parts(model.config)
-    state = model.state_dict()
-    weights: dict[str, Tensor] = {}
-    for rule in rules(family, model.config):
-        stored = rule.write([state[name].detach().to("cpu", dtype) for name in rule.ours])
-        weights |= {name: one.contiguous().clone() for name, one in zip(rule.theirs, stored, strict=True)}
+    weights = written(rules(family, model.config), model.state_dict(), dtype)
     save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
     write_configs(folder, describe(model.config, dtype, special), special)
 
@@ -109,30 +106,8 @@ def read_config(folder: Path) -> tuple[DecoderConfig, dict[str, Any]]:
         ArtifactError: no readable `config.json`, a model of an unknown architecture or with parts that are
             not built here, or one that asks for code of its own.
     """
-    path = folder / "config.json"
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ArtifactError(
-            "no config.json: not a model folder", where=folder, fix="name a model folder"
-        ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        raise ArtifactError("not readable as JSON", where=path, fix=_AGAIN) from None
-    if not isinstance(raw, dict):
-        raise ArtifactError("holds no keys", where=path, fix=_AGAIN)
-    if raw.get("auto_map"):
-        fix = "use a version of the model that needs no code (look for one without auto_map)"
-        raise ArtifactError("asks to run code of its own (auto_map): refused", where=path, fix=fix)
-    family = by_architecture(raw, path)
-    try:
-        return family.read(raw), raw
-    except KeyError as missing:
-        what = f"key {missing} is missing, which {raw['architectures'][0]} has"
-        raise ArtifactError(what, where=path, fix=_AGAIN) from None
-    except (ConfigError, ArtifactError) as error:
-        raise ArtifactError(error.what, where=error.where or path, fix=error.fix or _AGAIN) from None
-    except (TypeError, ValueError, ZeroDivisionError) as error:
-        raise ArtifactError(f"holds a value that cannot be used ({error})", where=path, fix=_AGAIN) from None
+    raw = read_keys(folder)
+    return understood(by_architecture(raw, folder / CONFIG).read, raw, folder), raw
 
 
 def load(folder: Path, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Decoder:
@@ -148,7 +123,7 @@ def load(folder: Path, dtype: torch.dtype = torch.float32, device: str = "cpu") 
             many, of another shape or not finite; a tokenizer with more tokens than the embedding has rows.
     """
     config, raw = read_config(folder)
-    family = by_architecture(raw, folder / "config.json")
+    family = by_architecture(raw, folder / CONFIG)
     _check_tokenizer(folder, config.vocabulary)
     state = _translated(read_folder(folder), config, family, folder)
     if config.tied:
@@ -162,46 +137,16 @@ def _translated(
     stored: dict[str, Tensor], config: DecoderConfig, family: ModuleType, folder: Path
 ) -> dict[str, Tensor]:
     """Stored tensors as ours, after checking that they are what `config.json` promises."""
-    found = rules(family, config)
-    expected = _expected(found, config)
+    found, own = rules(family, config), shapes(config)
+    expected = stored_shapes(found, own)
     prefix = getattr(family, "PREFIX", "model.")  # what a model that was saved without its head lacks
     stored = {_prefixed(name, prefix, expected): tensor for name, tensor in stored.items()}
-    missing = sorted(expected.keys() - stored.keys())
-    if missing:
-        one = f"weight '{missing[0]}' is missing"
-        raise ArtifactError(
-            one if len(missing) == 1 else f"weights are missing: {listed(missing)}", where=folder, fix=_AGAIN
-        )
     spare = "|".join([*getattr(family, "SPARE", ()), *(_HEADS if config.tied else ())])
-    extra = sorted(stored.keys() - expected.keys())
-    extra = [name for name in extra if not any(re.fullmatch(spare, f"{p}{name}") for p in ("", prefix))]
-    if extra:
-        what = f"weights that config.json knows nothing of: {listed(extra)}"
-        raise ArtifactError(what, where=folder, fix="check that weights and config.json are of one model")
-    for name, shape in expected.items():
-        if stored[name].shape != shape:
-            said = f"weight '{name}' is {list(stored[name].shape)}, config.json says {list(shape)}"
-            raise ArtifactError(said, where=folder, fix=_AGAIN)
-        if not stored[name].is_floating_point():
-            said = f"weight '{name}' is stored as {stored[name].dtype}"
-            raise ArtifactError(said, where=folder, fix="load the dense model that it was made from")
-        if not bool(stored[name].isfinite().all()):
-            raise ArtifactError(f"weight '{name}' holds NaN or infinity", where=folder, fix=_AGAIN)
-    state: dict[str, Tensor] = {}
-    for rule in found:
-        ours = rule.read([stored[name] for name in rule.theirs])
-        state |= dict(zip(rule.ours, ours, strict=True))
-    return state
 
+    def left_over(name: str) -> bool:
+        return any(re.fullmatch(spare, whole) for whole in (name, f"{prefix}{name}"))
 
-def _expected(found: list[Rule], config: DecoderConfig) -> dict[str, torch.Size]:
-    """Their names and shapes, as they would be written."""
-    own = shapes(config)
-    expected: dict[str, torch.Size] = {}
-    for rule in found:
-        written = rule.write([torch.empty(own[name], device="meta") for name in rule.ours])
-        expected |= {name: one.shape for name, one in zip(rule.theirs, written, strict=True)}
-    return expected
+    return fitting(found, stored, own, left_over, folder)
 
 
 def _prefixed(name: str, prefix: str, expected: dict[str, torch.Size]) -> str:

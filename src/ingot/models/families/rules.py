@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from ingot.errors import ArtifactError
+from ingot.models.config_file import AGAIN
+from ingot.models.weight_files import listed
 
 Change = Callable[[list[Tensor]], list[Tensor]]
 
@@ -105,3 +110,71 @@ def stacked(ours: str, theirs: tuple[str, ...]) -> Rule:
     return Rule(
         (ours,), theirs, lambda tensors: [torch.stack(tensors)], lambda tensors: list(tensors[0].unbind(0))
     )
+
+
+def written(rules: Sequence[Rule], state: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """Returns what a folder stores of a model.
+
+    Args:
+        rules: of its family.
+        state: our weights by name, on any device.
+        dtype: to store them in.
+    """
+    stored: dict[str, Tensor] = {}
+    for rule in rules:
+        theirs = rule.write([state[name].detach().to("cpu", dtype) for name in rule.ours])
+        stored |= {name: one.contiguous().clone() for name, one in zip(rule.theirs, theirs, strict=True)}
+    return stored
+
+
+def stored_shapes(rules: Sequence[Rule], own: Mapping[str, torch.Size]) -> dict[str, torch.Size]:
+    """Returns their names and shapes, as they would be written, from our names and shapes."""
+    expected: dict[str, torch.Size] = {}
+    for rule in rules:
+        theirs = rule.write([torch.empty(own[name], device="meta") for name in rule.ours])
+        expected |= {name: one.shape for name, one in zip(rule.theirs, theirs, strict=True)}
+    return expected
+
+
+def fitting(
+    rules: Sequence[Rule],
+    stored: Mapping[str, Tensor],
+    own: Mapping[str, torch.Size],
+    spare: Callable[[str], bool],
+    folder: Path,
+) -> dict[str, Tensor]:
+    """Returns our weights, after checking that the stored ones are what `config.json` promises.
+
+    Args:
+        rules: of the family.
+        stored: what the folder holds, by their names.
+        own: shapes of our weights.
+        spare: which further names may be left over.
+        folder: to name in errors.
+
+    Raises:
+        ArtifactError: weights that are missing, too many, of another shape, quantized or not finite.
+    """
+    expected = stored_shapes(rules, own)
+    missing = sorted(expected.keys() - stored.keys())
+    if missing:
+        one = f"weight '{missing[0]}' is missing"
+        what = one if len(missing) == 1 else f"weights are missing: {listed(missing)}"
+        raise ArtifactError(what, where=folder, fix=AGAIN)
+    extra = sorted(name for name in stored.keys() - expected.keys() if not spare(name))
+    if extra:
+        what = f"weights of no part: {listed(extra)}; config.json knows nothing of them"
+        raise ArtifactError(what, where=folder, fix="check that weights and config.json are of one model")
+    for name, shape in expected.items():
+        if stored[name].shape != shape:
+            said = f"weight '{name}' is {list(stored[name].shape)}, config.json says {list(shape)}"
+            raise ArtifactError(said, where=folder, fix=AGAIN)
+        if not stored[name].is_floating_point():
+            said = f"weight '{name}' is stored as {stored[name].dtype}"
+            raise ArtifactError(said, where=folder, fix="load the dense model that it was made from")
+        if not bool(stored[name].isfinite().all()):
+            raise ArtifactError(f"weight '{name}' holds NaN or infinity", where=folder, fix=AGAIN)
+    state: dict[str, Tensor] = {}
+    for rule in rules:
+        state |= dict(zip(rule.ours, rule.read([stored[name] for name in rule.theirs]), strict=True))
+    return state
