@@ -14,7 +14,6 @@ paragraphs/00003/        of the unit 00003, finished whole or not at all
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -48,10 +47,6 @@ class Texts(Protocol):
         """Yields number and text of the chosen documents, [n], that are in a unit, in order."""
         ...
 
-    def texts(self, chosen: NDArray[np.bool_]) -> Iterator[tuple[int, str]]:
-        """Yields number and text of the chosen documents, [n], in order."""
-        ...
-
 
 class Whole:
     """The texts as the units hold them.
@@ -73,9 +68,6 @@ class Whole:
             alone = dataclasses.replace(self._rows, paths=[self._rows.paths[unit]])
             for number, text in alone.texts(chosen[start:end]):
                 yield start + number, text
-
-    def texts(self, chosen: NDArray[np.bool_]) -> Iterator[tuple[int, str]]:
-        return self._rows.texts(chosen)
 
 
 class Revised:
@@ -117,13 +109,7 @@ class Revised:
         return self._before.text(number)
 
     def inside(self, unit: int, chosen: NDArray[np.bool_]) -> Iterator[tuple[int, str]]:
-        yield from self._current(self._before.inside(unit, chosen))
-
-    def texts(self, chosen: NDArray[np.bool_]) -> Iterator[tuple[int, str]]:
-        yield from self._current(self._before.texts(chosen))
-
-    def _current(self, before: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
-        for number, text in before:
+        for number, text in self._before.inside(unit, chosen):
             place = int(np.searchsorted(self.numbers, number))
             changed = place < len(self.numbers) and self.numbers[place] == number
             yield number, self._access.text(place) if changed else text
@@ -160,22 +146,6 @@ def revise(
                 memory.keep(aside)
         parts.append(part)
     return Revised(before, parts)
-
-
-def take_out(
-    cut: Cut,
-    before: Texts,
-    chosen: NDArray[np.bool_],
-    id_of: Callable[[int], str],
-    folder: Path,
-    name: str,
-    task: Task,
-) -> Revised:
-    """Takes passages out of the chosen documents in one go, begun anew after a kill; see `revise`."""
-    shutil.rmtree(folder / name, ignore_errors=True)
-    with publish(folder / name) as aside:
-        _revise(cut, before.texts(chosen), id_of, aside, task)
-    return Revised(before, [folder / name])
 
 
 def _revise(

@@ -164,8 +164,8 @@ def _judged(order: Order, rows: Rows, changed: set[str], work: Path, progress: P
     kept = work / _VERDICTS
     if not kept.exists():
         sweep(work)
-        whole = order.deduplication._replace(paragraphs=None, substrings=None)
-        found = judge(rows, whole, order.max_documents, changed, work, order.workers, order.seed, progress)
+        near = order.deduplication.near
+        found = judge(rows, near, order.max_documents, changed, work, order.workers, order.seed, progress)
         with publish(kept) as aside:
             for name in _ARRAYS:
                 np.save(aside / f"{name}.npy", getattr(found, name))

@@ -1,14 +1,14 @@
 """Verdicts: which documents of a whole corpus stay, decided from their rows.
 
 In this order: a sample, where one is asked for; exact duplicates, by 128 bits of their hash; near
-duplicates, by their true Jaccard similarity; repeated passages, which are taken out of documents that stay.
-Of two that are alike the earlier stays. Nothing here depends on how many workers there are.
+duplicates, by their true Jaccard similarity. Repeated passages are taken out of those that stay afterwards
+(passages.py). Of two that are alike the earlier stays. Nothing here depends on how many workers there are.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Set
+from collections.abc import Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -17,11 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingot.data.dedup import MinHashConfig, near_duplicates_of, shingles
-from ingot.data.dedup.paragraphs import ParagraphsConfig
 from ingot.data.dedup.shingles import WordHashes
-from ingot.data.dedup.substrings import SubstringsConfig
 from ingot.data.holdout import sampled
-from ingot.data.passages import Cut, Revised, Texts, Whole, take_out
+from ingot.data.passages import Texts, Whole
 from ingot.data.rows import Access, Rows
 from ingot.data.signatures import signatures
 from ingot.progress import Progress
@@ -89,10 +87,6 @@ class _Judge:
         self.state = np.zeros(n, dtype=np.int8)
         self.of = np.full(n, -1, dtype=np.int64)
         self.similarity = np.zeros(n, dtype=np.float64)
-        self.texts: Texts = Whole(self.rows)
-        self.sizes = self.rows.sizes.copy()
-        self.revised = np.zeros(n, dtype=bool)
-        self.ledgers: list[Path] = []
 
     @property
     def kept(self) -> NDArray[np.bool_]:
@@ -121,6 +115,7 @@ class _Judge:
     def near(self, threshold: float, seed: int, workers: int) -> None:
         kept = self.kept
         alive = np.flatnonzero(kept)
+        access = Access(self.rows)
         grams = functools.partial(shingles, word_hashes=WordHashes())
         with self.progress.task("making signatures", len(alive), "documents") as task:
             signed = signatures(self.rows, kept, MinHashConfig(seed=seed), self.work, workers, task)
@@ -128,7 +123,7 @@ class _Judge:
         with self.progress.task("finding near-duplicates", 2 * len(alive), "steps") as task:
             found = near_duplicates_of(
                 signed,
-                lambda index: self.texts.text(int(alive[index])),
+                lambda index: access.text(int(alive[index])),
                 threshold,
                 bands=None,
                 task=task,
@@ -139,24 +134,10 @@ class _Judge:
             number = alive[one.index]
             self.state[number], self.of[number], self.similarity[number] = NEAR, alive[one.of], one.similarity
 
-    def passages(self, name: str, cut: Cut, least: int) -> None:
-        kept = self.kept
-        id_of = Access(self.rows).id
-        with self.progress.task(f"finding repeated {name}", int(kept.sum()), "documents") as task:
-            revised = take_out(cut, self.texts, kept, id_of, self.work, name, task)
-        self._revise(revised, least)
-        self.ledgers.append(self.work / f"{name}-ledger.parquet")
-
-    def _revise(self, revised: Revised, least: int) -> None:
-        self.texts = revised
-        self.sizes[revised.numbers] = revised.sizes
-        self.revised[revised.numbers] = True
-        self.state[revised.numbers[revised.sizes < least]] = EMPTIED
-
 
 def judge(
     rows: Rows,
-    deduplication: Deduplication,
+    near: float | None,
     max_documents: int | None,
     changed: Set[str],
     work: Path,
@@ -164,11 +145,11 @@ def judge(
     seed: int,
     progress: Progress,
 ) -> Verdicts:
-    """Decides what becomes of every document.
+    """Decides which whole documents stay.
 
     Args:
         rows: of the corpus.
-        deduplication: what repeats are dropped.
+        near: the Jaccard similarity of near duplicates; None drops exact copies only.
         max_documents: a sample of so many; None is all.
         changed: names of sources whose documents are not to be used.
         work: for working files.
@@ -180,24 +161,11 @@ def judge(
     judged.leave_out(changed)
     sample_of = None if max_documents is None else judged.sample(max_documents)
     judged.exact()
-    if deduplication.near is not None:
-        judged.near(deduplication.near, seed, workers)
-    if deduplication.paragraphs is not None:
-        paragraphs = ParagraphsConfig(min_characters=deduplication.paragraphs).build()
-        judged.passages("paragraphs", lambda _, document: paragraphs.drop(document), deduplication.least)
-    if deduplication.substrings is not None:
-        texts: Callable[[int], str] = judged.texts.text
-        substrings = SubstringsConfig(length=deduplication.substrings).build(texts)
-        judged.passages("substrings", substrings.drop, deduplication.least)
+    if near is not None:
+        judged.near(near, seed, workers)
+    nothing = np.zeros(len(rows), dtype=bool)
     return Verdicts(
-        judged.state,
-        judged.of,
-        judged.similarity,
-        judged.texts,
-        judged.sizes,
-        judged.revised,
-        sample_of,
-        judged.ledgers,
+        judged.state, judged.of, judged.similarity, Whole(rows), rows.sizes.copy(), nothing, sample_of
     )
 
 
