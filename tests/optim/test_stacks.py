@@ -33,6 +33,13 @@ def test_experts_are_matrices_and_other_cubes_are_not() -> None:
     assert role("blocks.0.convolution.weight", stack) == "kernel"
 
 
+def test_tables_that_are_looked_up_are_embeddings_wherever_they_stand() -> None:
+    table = nn.Parameter(torch.zeros(32, 4))
+    for name in ("embedding.weight", "positions.weight", "segments.weight", "encoder.relative.table.weight"):
+        assert role(name, table) == "embedding"
+    assert role("encoder.blocks.0.attention.query.weight", table) == "matrix"
+
+
 def test_a_model_with_experts_gets_one_optimizer_for_every_parameter() -> None:
     model = DecoderConfig(
         vocabulary=31, width=16, layers=2, heads=2, kv_heads=1, head_width=8, feed_forward=32, context=16,

@@ -69,8 +69,8 @@ class Assignment(NamedTuple):
 
 def role(name: str, parameter: Tensor) -> Role:
     """Returns the part that a parameter plays, read from its name and its dimensions."""
-    if name.startswith(("embedding", "position")):
-        return "embedding"
+    if name.startswith(("embedding", "position", "segment")) or name.endswith(".relative.table.weight"):
+        return "embedding"  # a table whose rows are looked up: most get no gradient from a token
     if name.startswith("head"):
         return "head"
     if parameter.dim() < 2:
