@@ -119,6 +119,16 @@ def test_no_token_is_dropped_where_all_want_the_same_experts() -> None:
     assert (made(x) - by_loop(made, x)).abs().max() <= 1e-5
 
 
+@pytest.mark.parametrize("shared", [None, 12])
+def test_a_single_token_is_a_row_of_many(shared: int | None) -> None:
+    torch.manual_seed(3)
+    layer = Experts(8, ExpertsConfig(count=6, chosen=3, width=5, shared=shared)).eval()
+    x = torch.randn(7, 8)
+    with torch.no_grad():
+        alone = torch.stack([layer(row[None, None])[0, 0] for row in x])
+        assert (alone - layer(x)).abs().max() <= 1e-6
+
+
 def test_shapes_that_cannot_be() -> None:
     for keys, what in (
         ({"chosen": 7}, "more than the 6 experts"),
