@@ -1,4 +1,4 @@
-"""The package's face in Python: load a model, let it write, chat with it.
+"""The package's face in Python: load a model, let it write, chat with it, make vectors.
 
 ```python
 import ingot
@@ -17,14 +17,15 @@ from typing import TYPE_CHECKING, Any
 from ingot.inference.locate import locate
 
 if TYPE_CHECKING:
+    from ingot.inference.embedding import Embedder
     from ingot.inference.ingot import Ingot, load
 
-__all__ = ["Ingot", "load", "locate"]
+__all__ = ["Embedder", "Ingot", "load", "locate"]
 
 
 def __getattr__(name: str) -> Any:
     """Imports what needs torch only when it is asked for."""
-    if name in ("Ingot", "load"):
+    if name in ("Embedder", "Ingot", "load"):
         from ingot.inference import ingot
 
         return getattr(ingot, name)

@@ -16,6 +16,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ingot.errors import ConfigError, did_you_mean
 
+SHOWN = 200
+"""Characters of a wrong value that an error repeats."""
+
 
 class Config(BaseModel):
     """Base of every configuration: immutable, closed to unknown keys, convertible to plain data."""
@@ -47,7 +50,9 @@ def _explain(cls: type[BaseModel], error: ValidationError, where: object) -> Con
     first = error.errors()[0]
     path = [str(part) for part in first["loc"]]
     key = ".".join(path)
-    prefix = key if where is None else f"{where}: {key}"
+    prefix = ": ".join(part for part in (str(where or ""), key) if part)
+    given = repr(first["input"])
+    given = given if len(given) <= SHOWN else f"{given[:SHOWN]} ..."
     if first["type"] == "extra_forbidden":
         known = _fields_at(cls, path[:-1])
         return ConfigError(f"unknown key '{path[-1]}'", where=prefix, fix=did_you_mean(path[-1], known))
@@ -56,10 +61,10 @@ def _explain(cls: type[BaseModel], error: ValidationError, where: object) -> Con
     if first["type"] == "literal_error":
         expected = first["ctx"]["expected"]
         fix = did_you_mean(str(first["input"]), re.findall("'(.*?)'", expected))
-        return ConfigError(f"{first['input']!r} is not {expected}", where=prefix, fix=fix)
+        return ConfigError(f"{given} is not {expected}", where=prefix, fix=fix)
     message = first["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
-    return ConfigError(f"{first['input']!r} cannot be used: {message}", where=prefix)
+    return ConfigError(f"{given} cannot be used: {message}", where=prefix)
 
 
 def _fields_at(annotation: Any, path: Sequence[str]) -> list[str]:

@@ -64,6 +64,15 @@ def test_throughput_checks_that_the_work_is_the_same() -> None:
     assert result["ours"] > 0
 
 
+def test_every_way_to_answer_says_the_same_in_float32() -> None:
+    pytest.importorskip("transformers")
+    details = run("speedup")["details"]
+    assert details["same_tokens_in_float32"] == {"cache": True, "engine": True, "compiled": True}
+    ways = math.prod(details["factors"].values())
+    claim = details["claims"]
+    assert ways == pytest.approx(claim[0]["ratio"] * claim[2]["ratio"])
+
+
 def test_without_a_gpu_nothing_is_claimed() -> None:
     import torch
 

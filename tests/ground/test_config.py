@@ -8,7 +8,7 @@ import pytest
 import yaml
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ingot.config import Config, override, read_yaml, write_yaml
 from ingot.errors import ConfigError, IngotError, did_you_mean
@@ -170,3 +170,21 @@ def test_the_nearest_name_is_found_inside_mappings_and_lists(values: dict) -> No
     with pytest.raises(ConfigError, match="unknown key 'wieght'") as caught:
         Places.parse(values)
     assert caught.value.fix == "did you mean 'weight'?"
+
+
+def test_a_refusal_of_the_whole_has_no_empty_key_and_no_endless_value() -> None:
+    class Range(Config):
+        low: int = 0
+        high: int = 1
+        name: str = ""
+
+        @model_validator(mode="after")
+        def _ordered(self) -> Range:
+            if self.low > self.high:
+                raise ValueError("low is above high")
+            return self
+
+    with pytest.raises(ConfigError) as caught:
+        Range.parse({"low": 3, "name": "x" * 10_000}, where="range")
+    assert caught.value.where == "range"
+    assert len(str(caught.value)) < 400

@@ -7,9 +7,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from transformers import (
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+    TypicalLogitsWarper,
+)
 
 from ingot.errors import ConfigError
-from ingot.inference.sampling import Rows, Sampling, draw, sample, threshold, uniform
+from ingot.inference.sampling import Rows, Sampling, draw, likeliest, log_total, sample, uniform
+from ingot.inference.truncation import highest, threshold, typical
 
 BITS = 2**64 - 1
 
@@ -106,6 +115,85 @@ def test_extreme_temperatures_stay_finite(temperature: float) -> None:
     tokens, logprobs = sample(torch.linspace(-1e4, 1e4, 100)[None], rows, torch.tensor([1]))
     assert 0 <= tokens.item() < 100
     assert math.isfinite(logprobs.item())
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(0, 2**32),
+    st.lists(st.tuples(st.floats(0, 1), st.floats(0.05, 1), st.floats(0.3, 3)), min_size=1, max_size=4),
+)
+def test_min_p_and_typical_allow_what_transformers_allows(
+    seed: int, wishes: list[tuple[float, float, float]]
+) -> None:
+    """Each token of the vocabulary is wanted in turn: it is sampled if and only if it is allowed."""
+    v = 60
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(len(wishes), v, generator=generator) * 3
+    for row, (min_p, typical_p, temperature) in zip(logits, wishes, strict=True):
+        warpers = LogitsProcessorList([TemperatureLogitsWarper(temperature), TopKLogitsWarper(40)])
+        warpers.append(TopPLogitsWarper(0.97))
+        warpers.append(MinPLogitsWarper(min_p))
+        if typical_p < 1:
+            warpers.append(TypicalLogitsWarper(typical_p))
+        expected = warpers(torch.zeros(1, 1, dtype=torch.int64), row[None].clone()).softmax(-1)[0]
+        choice = Sampling(temperature=temperature, top_k=40, top_p=0.97, min_p=min_p, typical_p=typical_p)
+        rows = Rows.of([(choice, number) for number in range(400)], v, torch.device("cpu"))
+        tokens, _ = sample(row.expand(400, v), rows, torch.arange(400))
+        assert expected[tokens].min() > 0
+        numbers = uniform(torch.arange(400), torch.arange(400))
+        assert torch.equal(tokens, draw(expected.expand(400, v), numbers)) or _nearly_equal(
+            tokens, expected, numbers
+        )
+
+
+def _nearly_equal(tokens: torch.Tensor, expected: torch.Tensor, numbers: torch.Tensor) -> bool:
+    """Whether each token's share of the distribution holds its random number, up to rounding."""
+    upper = expected.double().cumsum(-1)
+    lower = upper - expected.double()
+    return bool(((lower[tokens] - 1e-5 <= numbers) & (numbers <= upper[tokens] + 1e-5)).all())
+
+
+def test_typical_keeps_everything_where_nothing_is_asked() -> None:
+    scores = torch.randn(3, 20, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(typical(scores, torch.ones(3)), scores)
+    mixed = typical(scores, torch.tensor([1.0, 0.3, 1.0]))
+    assert torch.equal(mixed[[0, 2]], scores[[0, 2]])
+    assert (mixed[1] == -torch.inf).any()
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 4), st.integers(1, 300), st.integers(1, 300))
+def test_the_highest_scores_are_those_of_sorting(seed: int, rows: int, v: int, count: int) -> None:
+    scores = torch.randn(rows, v, generator=torch.Generator().manual_seed(seed))
+    expected = scores.sort(-1, descending=True).values[:, : min(count, v)]
+    assert torch.equal(highest(scores, min(count, v)), expected)
+
+
+def test_what_a_row_may_sample_does_not_depend_on_its_company() -> None:
+    """A neighbour with a large k makes everybody look at more scores."""
+    logits = torch.randn(2, 3000, generator=torch.Generator().manual_seed(4))
+    choice, neighbour = Sampling(top_k=20, top_p=0.6), Sampling(top_k=2900, top_p=0.99)
+    alone = sample(logits[:1], Rows.of([(choice, 9)], 3000, torch.device("cpu")), torch.tensor([5]))
+    rows = Rows.of([(choice, 9), (neighbour, 1)], 3000, torch.device("cpu"))
+    together = sample(logits, rows, torch.tensor([5, 5]))
+    assert alone[0][0] == together[0][0]
+    assert alone[1][0] == together[1][0]
+    few = threshold(logits[:1], torch.tensor([20]), torch.tensor([0.6]), 128)
+    many = threshold(logits[:1], torch.tensor([20]), torch.tensor([0.6]), 3000)
+    assert torch.equal(few, many)
+
+
+def test_the_first_of_equal_logits_wins_and_nan_is_not_hidden() -> None:
+    logits = torch.tensor([[0.0, 3.0, 3.0], [torch.nan, 1.0, 2.0]])
+    assert likeliest(logits).tolist() == [1, 0]
+    assert log_total(logits)[1].isnan()
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32), st.floats(0.01, 1e4))
+def test_the_total_is_that_of_logsumexp(seed: int, spread: float) -> None:
+    logits = torch.randn(3, 70, generator=torch.Generator().manual_seed(seed)) * spread
+    torch.testing.assert_close(log_total(logits), logits.double().logsumexp(-1).float())
 
 
 def test_draw_never_takes_what_has_no_probability() -> None:

@@ -2,7 +2,7 @@
 
 import itertools
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingot.inference.text import Transcript
@@ -40,6 +40,7 @@ def shown(pieces: list[bytes], stop: tuple[str, ...] = ()) -> tuple[list[str], b
     return seen, stopped
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60), st.lists(st.integers(0, 300), max_size=20))
 def test_any_cut_of_any_text_comes_back_whole(text: str, places: list[int]) -> None:
     data = text.encode("utf-8", "replace")
@@ -48,11 +49,13 @@ def test_any_cut_of_any_text_comes_back_whole(text: str, places: list[int]) -> N
     assert all("\ufffd" not in piece for piece in seen) or "\ufffd" in text
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60), st.lists(st.integers(0, 300), max_size=20))
 def test_bytes_that_are_no_text_become_what_python_makes_of_them(data: bytes, places: list[int]) -> None:
     assert "".join(shown(cut(data, places))[0]) == data.decode("utf-8", "replace")
 
 
+@settings(deadline=None)
 @given(
     st.text(alphabet="abé", max_size=40),
     st.lists(st.text(alphabet="abé", min_size=1, max_size=4), min_size=1, max_size=3),

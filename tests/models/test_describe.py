@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from typing import Any
 
 import pytest
@@ -9,7 +10,9 @@ import torch
 from torch import nn
 
 from ingot.errors import ConfigError
-from ingot.inference.cache import Cache, Prefill
+from ingot.inference.paged_attention import TorchRunner
+from ingot.inference.pages import PAGE, Pages
+from ingot.inference.passes import Segment, assemble
 from ingot.models.decoder import DecoderConfig
 from ingot.models.describe import Part, blank, cost, tree
 from ingot.models.flow import INPUT, trace
@@ -103,12 +106,13 @@ def test_attention_counts_the_places_that_are_seen() -> None:
 
 def test_kv_bytes_are_those_of_a_real_cache() -> None:
     config = DecoderConfig.parse(TINY)
-    model, cache = config.build(), Cache(2, config.context)
+    model, pages = config.build(), Pages(2 * 64 // PAGE)
+    rows = [Segment([0] * 64, 0, array("i", [pages.take() for _ in range(64 // PAGE)])) for _ in range(2)]
     with torch.no_grad():
-        model(torch.zeros(2, 64, dtype=torch.long), attend=Prefill(cache, 0, torch.tensor([0, 1])))
+        TorchRunner(model)(assemble(rows), pages)
     counted = cost(blank(config), 64)
-    assert counted.kv_bytes(torch.float32) == cache.bytes() / (2 * 64)
-    assert counted.kv_bytes() == cache.bytes() / (2 * 64) / 2
+    assert counted.kv_bytes(torch.float32) == pages.bytes() / (2 * 64)
+    assert counted.kv_bytes() == pages.bytes() / (2 * 64) / 2
 
 
 def test_counting_leaves_the_model_as_it_was() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from array import array
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ingot.errors import ArtifactError
-from ingot.inference.cache import Cache, Prefill, Step
+from ingot.inference.paged_attention import TorchRunner
+from ingot.inference.pages import PAGE, Pages, pages_for
+from ingot.inference.passes import Segment, assemble
 from ingot.models import huggingface
 from ingot.models.decoder import Decoder, DecoderConfig
 from ingot.models.families import FAMILIES, by_parts, rules, shapes
@@ -102,21 +106,38 @@ def some_tokens(t: int = 48) -> Tensor:
     return torch.randint(0, 97, (2, t), generator=torch.Generator().manual_seed(2))
 
 
+class Fed:
+    """Texts that grow in our cache, all of them by one pass at a time.
+
+    Args:
+        model: that reads them.
+        texts: how many.
+    """
+
+    def __init__(self, model: Decoder, texts: int) -> None:
+        self.runner = TorchRunner(model)
+        self.pages = Pages(texts * pages_for(model.config.context))
+        self.tables = [array("i") for _ in range(texts)]
+        self.stored = [0] * texts
+
+    def read(self, tokens: Sequence[Sequence[int]]) -> Tensor:
+        """Adds tokens to every text; returns the logits after the last of each, [texts, v]."""
+        segments = []
+        for i, (new, table) in enumerate(zip(tokens, self.tables, strict=True)):
+            while len(table) * PAGE < self.stored[i] + len(new):
+                table.append(self.pages.take())
+            segments.append(Segment(new, self.stored[i], table))
+            self.stored[i] += len(new)
+        return self.runner(assemble(segments), self.pages)
+
+
 @torch.no_grad()
 def greedy(model: Decoder, prompts: list[Tensor], new: int) -> list[list[int]]:
     """The likeliest tokens after prompts of several lengths, with our cache."""
-    cache = Cache(len(prompts), model.config.context)
-    lengths = torch.tensor([len(prompt) for prompt in prompts])
-    padded = torch.nn.utils.rnn.pad_sequence(prompts, batch_first=True)
-    rows = torch.arange(len(prompts))
-    hidden = model(padded, attend=Prefill(cache, 0, rows), logits=False).hidden
-    tokens = model.head(hidden[rows, lengths - 1]).argmax(-1)
-    made = [tokens]
+    fed = Fed(model, len(prompts))
+    made = [fed.read([prompt.tolist() for prompt in prompts]).argmax(-1)]
     for _ in range(new - 1):
-        attend = Step(cache, lengths, int(lengths.max()))
-        tokens = model(tokens[:, None], lengths[:, None], attend).logits[:, 0].argmax(-1)
-        lengths = lengths + 1
-        made.append(tokens)
+        made.append(fed.read(made[-1][:, None].tolist()).argmax(-1))
     return torch.stack(made, 1).tolist()
 
 
@@ -305,9 +326,8 @@ def test_all_parts_go_together(parts: dict[str, Any], seed: int) -> None:
         whole = model(tokens).logits
         cut = model(tokens[:, :7]).logits
         assert (whole[:, :7] - cut).abs().max() < 1e-4
-        cache = Cache(2, 16)
-        model(tokens[:, :5], attend=Prefill(cache, 0, torch.arange(2)))
+        fed = Fed(model, 2)
+        fed.read(tokens[:, :5].tolist())
         for place in range(5, 12):
-            lengths = torch.full((2,), place)
-            step = model(tokens[:, place, None], lengths[:, None], Step(cache, lengths, place)).logits[:, 0]
+            step = fed.read(tokens[:, place, None].tolist())
             assert (step - whole[:, place]).abs().max() < 1e-4

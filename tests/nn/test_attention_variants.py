@@ -230,5 +230,5 @@ def test_norms_from_one_and_over_all_heads() -> None:
 
 def test_a_capped_head() -> None:
     head, x = CappedLinear(4, 6, cap=2.0), torch.randn(3, 4) * 9
-    assert float(head(x).detach().abs().max()) < 2
+    assert float(head(x).detach().abs().max()) <= 2  # tanh rounds to 1 far out
     assert torch.allclose(head(x), 2 * torch.tanh((x @ head.weight.T) / 2))

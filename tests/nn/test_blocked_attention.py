@@ -258,14 +258,14 @@ def test_whatever_is_lacking_is_no_error(
 ) -> None:
     monkeypatch.setattr(device, "instruction_sets", lambda: frozenset(build.SETS))
     monkeypatch.setattr(build, "_tiles_allowed", lambda: True)
-    monkeypatch.setattr(build, "_threads", lambda: Path("/lib/libgomp.so.1"))
+    monkeypatch.setattr(build, "openmp", lambda: Path("/lib/libgomp.so.1"))
     monkeypatch.setattr(device, "compiler", lambda: sys.executable)  # which compiles nothing
     if lacking == "instructions":
         monkeypatch.setattr(device, "instruction_sets", lambda: frozenset(build.SETS) - {"amx_bf16"})
     elif lacking == "permission":
         monkeypatch.setattr(build, "_tiles_allowed", lambda: False)
     elif lacking == "threads":
-        monkeypatch.setattr(build, "_threads", lambda: None)
+        monkeypatch.setattr(build, "openmp", lambda: None)
     elif lacking == "compiler":
         monkeypatch.setattr(device, "compiler", lambda: None)
     elif lacking == "folder":

@@ -3,39 +3,60 @@
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import uvicorn
+from fastapi import FastAPI
 
-from ingot.inference.ingot import Ingot, load
+from ingot.inference.request import Request
 from ingot.serve.app import create_app
+from ingot.serve.keys import Keys
+from ingot.serve.life import Life
 from ingot.serve.limits import Limits
-from ingot.serve.listen import listen, url_of
-from ingot.serve.worker import Worker
+from ingot.serve.listen import listen, make_server, url_of
+from ingot.serve.metrics import Metrics
+from ingot.serve.models import Models
+from ingot.serve.routing import Routing
+from ingot.serve.serving import AdapterSource, Source, fill
 
 
 class Running:
-    """A server, its model, and the worker between them."""
+    """A server, its models, and the worker of the first."""
 
-    def __init__(self, url: str, ingot: Ingot, worker: Worker) -> None:
+    def __init__(self, url: str, app: FastAPI) -> None:
+        models: Models = app.state.models
         self.url = url
-        self.ingot = ingot
-        self.worker = worker
+        self.routes = list(app.routes)
+        self.models = models
+        self.life: Life = app.state.life
+        assert models.first.ingot is not None
+        self.ingot = models.first.ingot
+        self.worker = models.first.worker
 
 
 @contextlib.contextmanager
-def running(folder: Path, limits: Limits | None = None, key: str | None = None) -> Iterator[Running]:
-    """Serves a model folder until the block ends."""
+def running(
+    folder: Path,
+    limits: Limits | None = None,
+    key: str | None = None,
+    *,
+    keys: Keys | None = None,
+    others: Sequence[Source] = (),
+    adapters: Sequence[AdapterSource] = (),
+    routing: Routing | None = None,
+) -> Iterator[Running]:
+    """Serves a model folder, and others, until the block ends."""
+    limits, life, metrics, models = limits or Limits(drain_seconds=2), Life(), Metrics(), Models(routing)
+    keys = keys or Keys({} if key is None else {key: "tester"})
     with listen("127.0.0.1", 0) as socket:
-        ingot = load(folder)
-        app = create_app(ingot, limits=limits, key=key, local=True)
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2))
+        fill(models, metrics, [Source(folder), *others], adapters, limits, routing)
+        app = create_app(models, metrics=metrics, limits=limits, keys=keys, life=life, local=True)
+        server = make_server(app, limits, life)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]}, daemon=True)
         thread.start()
         until(lambda: server.started)
         try:
-            yield Running(url_of(socket, "127.0.0.1"), ingot, app.state.worker)
+            yield Running(url_of(socket, "127.0.0.1"), app)
         finally:
             server.should_exit = True
             thread.join(timeout=20)
@@ -47,3 +68,14 @@ def until(true: Callable[[], bool], seconds: float = 20) -> None:
     while not true():
         assert time.monotonic() < end, "it never came true"
         time.sleep(0.01)
+
+
+def slow_down(server: Running, seconds: float = 0.02) -> None:
+    """Makes every step of the engine take a while, as a larger model would."""
+    step = server.ingot.engine.step
+
+    def slow() -> list[Request]:
+        time.sleep(seconds)
+        return step()
+
+    server.ingot.engine.step = slow  # type: ignore[method-assign]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from servers import running, until
+from servers import running, slow_down, until
 
 from ingot.errors import BusyError, RequestError
 from ingot.serve.limits import Limits
@@ -21,17 +21,6 @@ from ingot.serve.listen import listen
 
 CHAT = "/v1/chat/completions"
 LONG = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 400, "temperature": 2.0, "seed": 1}
-
-
-def slow_down(server, seconds: float = 0.02) -> None:
-    """Makes every step of the engine take a while, as a larger model would."""
-    step = server.ingot.engine.step
-
-    def slow():
-        time.sleep(seconds)
-        return step()
-
-    server.ingot.engine.step = slow
 
 
 def test_too_much_at_once_is_refused_with_a_time_to_come_back(folder) -> None:
@@ -130,7 +119,10 @@ def test_addresses_that_cannot_be_listened_on(host: str, port: int) -> None:
 
 def start(folder: Path) -> tuple[subprocess.Popen, str, list[str]]:
     """Starts a server process on a free port; returns it, its address, and what it prints."""
-    code = f"from ingot.serve.app import serve; serve({str(folder)!r}, port=0)"
+    code = (
+        "from pathlib import Path; from ingot.serve.serving import Source, serve; "
+        f"serve([Source(Path({str(folder)!r}))], port=0)"
+    )
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         [sys.executable, "-c", code],

@@ -82,10 +82,41 @@ def test_what_is_no_json_object(server, body: bytes, words: str) -> None:
         ({"stream_options": {"include_usage": 1}}, "stream_options"),
         ({"model": 7}, "model"),
         ({"tools": [{}]}, "tools"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
-        ({"frequency_penalty": 0.5}, "frequency_penalty"),
+        ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools"),
+        ({"tools": 5}, "tools"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice"),
+        ({"tool_choice": "always"}, "tool_choice"),
+        ({"functions": [{"name": "f"}]}, "functions"),
+        ({"response_format": {"type": "xml"}}, "response_format"),
+        ({"response_format": {"type": "json_schema"}}, "response_format"),
+        ({"response_format": {"type": "json_schema", "json_schema": {"schema": 5}}}, "response_format"),
+        ({"response_format": {"type": "json_object"}, "guided_regex": "a"}, "response_format"),
+        ({"structured_outputs": {"regex": "(a"}}, "structured_outputs"),
+        ({"structured_outputs": {"choice": []}}, "structured_outputs"),
+        ({"guided_json": {"type": "nonsense"}}, "guided_json"),
+        ({"guided_grammar": ""}, "guided_grammar"),
+        ({"frequency_penalty": 2.5}, "frequency_penalty"),
+        ({"presence_penalty": -3}, "presence_penalty"),
+        ({"repetition_penalty": 0}, "repetition_penalty"),
+        ({"min_p": 2}, "min_p"),
+        ({"typical_p": 0}, "typical_p"),
+        ({"top_k": -2}, "top_k"),
+        ({"min_tokens": 3}, "min_tokens"),
+        ({"ignore_eos": 1}, "ignore_eos"),
+        ({"priority": 2**40}, "priority"),
         ({"top_logprobs": 5}, "top_logprobs"),
-        ({"logit_bias": {"1": 2}}, "logit_bias"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        ({"logprobs": 3}, "logprobs"),
+        ({"logit_bias": {"x": 2}}, "logit_bias"),
+        ({"logit_bias": {"-1": 2}}, "logit_bias"),
+        ({"logit_bias": {"1": 200}}, "logit_bias"),
+        ({"logit_bias": {"100000": 2}}, "logit_bias"),
+        ({"logit_bias": {str(i): 1 for i in range(5000)}}, "logit_bias"),
+        ({"logit_bias": [1]}, "logit_bias"),
+        ({"reasoning_effort": "high"}, "reasoning_effort"),
+        ({"audio": {}}, "audio"),
+        ({"best_of": 2}, "best_of"),
     ],
 )
 def test_values_that_cannot_be_used_are_named(server, change: dict, param: str) -> None:
@@ -97,6 +128,39 @@ def test_values_that_cannot_be_used_are_named(server, change: dict, param: str) 
 def test_unknown_fields_are_named_with_the_nearest_known(server) -> None:
     error = refused(post(server.url, {**HELLO, "temprature": 1}), 400, "did you mean 'temperature'?")
     assert error["param"] == "temprature"
+
+
+def test_unknown_fields_are_not_repeated_at_length(server) -> None:
+    for name in ("x" * 200_000, "temperatur" * 1000):
+        for body in ({**HELLO, name: 1}, {"messages": [{"role": "user", "content": "a", name: 1}]}):
+            error = refused(post(server.url, body), 400, "unknown")
+            assert len(error["message"]) < 400
+            assert len(error["param"]) <= 100
+
+
+def test_complaints_do_not_grow_with_what_was_sent(server) -> None:
+    for change in (
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": 5}] * 5000}]},
+        {"messages": [{"role": "user", "content": 5}] * 1000},
+        {"stop": [5] * 5000},
+        {"tools": [5] * 5000},
+        {"temperature": "9" * 100_000},
+        {"response_format": {"type": "x" * 100_000}},
+    ):
+        error = refused(post(server.url, {**HELLO, **change}), 400)
+        assert len(error["message"]) < 700
+    error = refused(post(server.url, {"prompt": [[1, "a"]] * 50_000}, "/v1/completions"), 400, "prompt")
+    assert len(error["message"]) < 700
+
+
+def test_depth_is_bounded(server) -> None:
+    deep: object = "x"
+    for _ in range(70):
+        deep = {"a": deep}
+    error = refused(post(server.url, {**HELLO, "metadata": deep}), 400, "nested")
+    assert error["code"] == "invalid_json"
+    for depth in (3_000, 900):
+        refused(post(server.url, b'{"metadata": ' + b"[" * depth + b"]" * depth + b"}"), 400, "nested")
 
 
 def test_contexts_that_are_outgrown_name_both_numbers(server) -> None:
@@ -179,6 +243,11 @@ JSON = st.recursive(
 )
 FIELDS = [
     "messages",
+    "tool_choice",
+    "response_format",
+    "structured_outputs",
+    "guided_json",
+    "max_completion_tokens",
     "temperature",
     "stop",
     "n",

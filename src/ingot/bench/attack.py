@@ -15,8 +15,10 @@ from typing import Any
 
 from ingot.bench import attack_cases, attack_fields, attack_http
 from ingot.bench.attack_cases import CHAT, COMPLETION, Case, encoded, plain
+from ingot.bench.attack_life import Program, drained, killed
 from ingot.bench.attack_pressure import bounded, burst, crowd, disconnects, memory, slow
 from ingot.bench.attack_report import AttackConfig, Group, Report
+from ingot.bench.attack_schema import by_document
 from ingot.bench.wire import BrokenAnswer, Head, Server, first_model, read_head, send
 from ingot.errors import ResourceError
 from ingot.progress import Progress
@@ -28,6 +30,9 @@ PATIENCE = 2.0
 """Seconds to wait for an answer to what may lawfully be taken for half a request."""
 
 
+Work = Callable[[Group], Awaitable[None]]
+"""Does the work of a group, and counts what comes of it."""
+
 QUICK: dict[str, Any] = {
     "mutants": 30,
     "every": 7,
@@ -37,6 +42,8 @@ QUICK: dict[str, Any] = {
     "together": 30,
     "held": 15,
     "held_seconds": 2,
+    "examples": 5,
+    "kills": 1,
 }
 """What a short attack is made of."""
 
@@ -47,6 +54,7 @@ def attack(
     progress: Progress,
     model: str | None = None,
     pid: int | None = None,
+    command: str | None = None,
 ) -> Report:
     """Attacks a server that is yours to attack.
 
@@ -56,6 +64,7 @@ def attack(
         progress: is told of every group.
         model: the name of a model; None takes the first that the server lists.
         pid: of the server's process, whose memory is then watched.
+        command: starts the server, which is then also killed under load, asked to end, and ended at last.
 
     Raises:
         ResourceError: it does not answer plain requests to begin with, or has no such process.
@@ -63,15 +72,34 @@ def attack(
     Example:
         attack(Server.at("http://127.0.0.1:8000"), AttackConfig(**QUICK), Progress()).passed()
     """
-    return asyncio.run(_Attack(server, config, progress, pid).run(model))
+    if command is None:
+        return asyncio.run(_Attack(server, config, progress, pid).run(model))
+    program = Program(command, server, 4 * config.deadline)
+
+    async def whole() -> Report:
+        await program.start()
+        return await _Attack(server, config, progress, program.pid, program).run(model)
+
+    try:
+        return asyncio.run(whole())
+    finally:
+        program.kill()
 
 
 class _Attack:
-    def __init__(self, server: Server, config: AttackConfig, progress: Progress, pid: int | None) -> None:
+    def __init__(
+        self,
+        server: Server,
+        config: AttackConfig,
+        progress: Progress,
+        pid: int | None,
+        program: Program | None = None,
+    ) -> None:
         self.server = server
         self.config = config
         self.progress = progress
         self.pid = pid
+        self.program = program
         self.patience = min(PATIENCE, config.deadline / 2)
         self.health = "/v1/models"
         self.good: tuple[str, dict[str, Any]] = (CHAT, {})
@@ -83,22 +111,37 @@ class _Attack:
         base = self._memory()
         for number in range(self.config.rounds):
             for label, work in self._groups(name, paths):
-                group = Group(label if self.config.rounds == 1 else f"{number + 1}: {label}")
-                report.groups.append(group)
-                began = time.monotonic()
-                with self.progress.task(group.name, unit="requests") as task:
-                    await work(group)
-                    group.seconds = time.monotonic() - began
-                    group.alive = await self._alive()
-                    task.advance(group.sent)
-                group.memory_mib = self._memory()
-                if not group.alive:
+                label_it = label if self.config.rounds == 1 else f"{number + 1}: {label}"
+                if not await self._group(label_it, work, report):
                     return report  # nothing that follows would say anything
             if number == 0 and self.config.rounds > 1:
                 base = self._memory()
         now = self._memory()
         report.growth_mib = None if base is None or now is None else round(now - base, 1)
+        if self.program is not None:  # last, for the memory of a new process says nothing of the old one's
+            for label, work in self._ends(self.program):
+                await self._group(label, work, report)
         return report
+
+    async def _group(self, name: str, work: Work, report: Report) -> bool:
+        """Does the work of one group; returns whether plain requests are answered afterwards."""
+        group = Group(name)
+        report.groups.append(group)
+        began = time.monotonic()
+        with self.progress.task(name, unit="requests") as task:
+            await work(group)
+            group.seconds = time.monotonic() - began
+            group.alive = await self._alive()
+            task.advance(group.sent)
+        group.memory_mib = self._memory()
+        return group.alive
+
+    def _ends(self, program: Program) -> Iterator[tuple[str, Work]]:
+        """Yields the ends of the process."""
+        path, asked = self.good
+        times = self.config.kills
+        yield "killed under load", lambda group: killed(program, path, asked, times, group.count)
+        yield "asked to end", lambda group: drained(program, path, asked, group.count)
 
     async def _prepare(self, model: str) -> list[str]:
         """Finds out what the server has, and a plain request that it answers."""
@@ -127,9 +170,7 @@ class _Attack:
         self.good = (well[0], plain(well[0], model))
         return paths
 
-    def _groups(
-        self, model: str, paths: list[str]
-    ) -> Iterator[tuple[str, Callable[[Group], Awaitable[None]]]]:
+    def _groups(self, model: str, paths: list[str]) -> Iterator[tuple[str, Work]]:
         config, server, (path, asked) = self.config, self.server, self.good
         raw = server.request(path, encoded(asked))
         seed, deadline = config.seed, config.deadline
@@ -138,9 +179,11 @@ class _Attack:
             whole = itertools.chain.from_iterable(make(one, model) for one in paths)
             return itertools.islice(whole, seed % config.every, None, config.every)
 
-        def cases(found: Iterable[Case], clients: int = config.clients) -> Callable[[Group], Awaitable[None]]:
+        def cases(found: Iterable[Case], clients: int = config.clients) -> Work:
             return lambda group: crowd((self._case(case, group) for case in found), clients)
 
+        examples = config.examples
+        yield "own document", lambda group: by_document(server, group, examples, seed, deadline)
         mutants = (attack_cases.mutated(one, model, config.mutants, seed) for one in paths)
         yield "bytes changed", cases(itertools.chain.from_iterable(mutants))
         yield "wrong types", cases(thin(attack_fields.wrong))

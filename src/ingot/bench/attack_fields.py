@@ -62,6 +62,7 @@ FIELDS: dict[str, dict[str, Field]] = {
     COMPLETION: SHARED
     | {
         "prompt": Field("texts", must=True),
+        "max_tokens": Field("whole", 0, must=True),  # 0 asks for the prompt's own probabilities
         "logprobs": Field("whole", 0, 5),
         "best_of": Field("whole", 1),
         "echo": Field("flag"),

@@ -32,6 +32,8 @@ class AttackConfig(Config):
         deadline: seconds within which everything must be answered.
         clients: requests under way at once.
         rounds: how often all of it is done; more than one makes a soak.
+        examples: requests that schemathesis makes up for each operation, besides those at boundaries.
+        kills: how often the process is killed under load, where the attack may start it.
         memory_mib: growth that is too much: since the first round where there are more, else since the start.
         strict: whether it is a failure, too, to accept what must be refused, or to refuse it without words.
     """
@@ -48,6 +50,8 @@ class AttackConfig(Config):
     deadline: float = Field(default=30, gt=0)
     clients: int = Field(default=8, ge=1)
     rounds: int = Field(default=1, ge=1)
+    examples: int = Field(default=100, ge=1)
+    kills: int = Field(default=3, ge=0)
     memory_mib: float = Field(default=1_024, gt=0)
     strict: bool = False
 
@@ -129,6 +133,10 @@ class Group:
         if answer.status >= 400 and not _names(said):
             self.outcomes["silent"] += 1
             self._say(self.remarks, f"{words}: {answer.status} without an error object")
+
+    def remark(self, words: str) -> None:
+        """Keeps something worth knowing that is no failure in itself."""
+        self._say(self.remarks, words)
 
     def _say(self, to: list[str], words: str) -> None:
         if len(to) < SHOWN:

@@ -29,6 +29,10 @@ def attack(
     pid: Annotated[
         int | None, typer.Option("--pid", help="The server's process: its memory is watched (Linux).")
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(help="A command that starts the server: it is then also killed under load."),
+    ] = None,
     seed: Seed = 0,
     rounds: Annotated[int, typer.Option(help="How often all of it is done; more than one is a soak.")] = 1,
     deadline: Annotated[float, typer.Option(help="Seconds within which everything must be answered.")] = 30.0,
@@ -53,7 +57,7 @@ def attack(
 
     given = {"seed": seed, "rounds": rounds, "deadline": deadline, "memory_mib": memory, "strict": strict}
     config = AttackConfig.parse({**(QUICK if quick else {}), **given}, where="bench attack")
-    report = attacked(Server.at(url, key), config, standard_progress(), model, pid)
+    report = attacked(Server.at(url, key), config, standard_progress(), model, pid, start)
     if as_json:
         show_json({"url": url, **report.plain(), "machine": describe()})
     else:

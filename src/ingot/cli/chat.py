@@ -33,7 +33,7 @@ def chat(
     from ingot.device import prepare_threads, resolve
 
     prepare_threads()
-    loaded = api.load(folder, model=model, device=resolve(device))
+    loaded = api.Ingot.load(folder, model=model, device=resolve(device))
     settings: dict[str, Any] = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
     _remark(f"{loaded.name}: write a message; Ctrl-C stops an answer, Ctrl-D leaves")
     conversation: list[Message] = []

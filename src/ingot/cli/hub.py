@@ -32,11 +32,9 @@ def push(
     """
     from ingot.api import locate
     from ingot.export.hub import push as send
-    from ingot.record import RECORD, read
 
     source = locate(folder, model)
-    card = _card(read(source)) if (source / RECORD).is_file() else None
-    pushed = send(source, repository, card, public, message)
+    pushed = send(source, repository, card_of(source), public, message)
     if as_json:
         show_json({"from": str(source)} | pushed._asdict())
         return
@@ -64,6 +62,18 @@ def pull(
     print(f"{pulled.folder}: {len(pulled.files)} files, commit {pulled.commit[:7]}")
     if pulled.left:
         print(f"  left there: {', '.join(pulled.left)}")
+
+
+def card_of(folder: Path) -> str | None:
+    """Returns the card to push with a model: made of its record, or None where its makers' own stays."""
+    from ingot.export.hub import CARD
+    from ingot.record import RECORD, read
+
+    if not (folder / RECORD).is_file():
+        return None
+    artifact = read(folder)
+    elsewhere = artifact.record.stage in ("import", "pull") and (folder / CARD).is_file()
+    return None if elsewhere else _card(artifact)
 
 
 def _card(artifact: Artifact) -> str:

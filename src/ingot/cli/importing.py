@@ -57,5 +57,8 @@ def bring_in(
         print(f"  checked    logits differ by {arrived.difference:.1e} at most from transformers'")
     for note in arrived.notes:
         print(f"  note       {note}")
-    talk = f"chat {arrived.folder}" if arrived.chat == "ChatML" else f'generate {arrived.folder} "Once"'
+    talks = arrived.chat == "ChatML" and arrived.kind != "encoder_decoder"
+    talk = f"chat {arrived.folder}" if talks else f'generate {arrived.folder} "Once"'
+    if arrived.kind == "encoder":
+        talk = f'embed {arrived.folder} --text "Once"'
     print(f"  try it     ingot {talk}")

@@ -18,7 +18,6 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -26,12 +25,12 @@ from torch import nn
 
 from ingot.artifact import write_record
 from ingot.atomic import publish
-from ingot.errors import ArtifactError, ConfigError
+from ingot.errors import ArtifactError
 from ingot.export.likeness import difference
-from ingot.models import encoder_decoder_folder, encoder_folder, huggingface, linear_folder
-from ingot.models.families import marian, qwen3_next, t5
+from ingot.models import pooling
+from ingot.models.kinds import kind_of
 from ingot.record import RECORD, artifacts, file_hash, files_of
-from ingot.tokenizer.overview import kind_of
+from ingot.tokenizer import overview
 from ingot.tokenizer.parts import Parts
 from ingot.tokenizer.specials import START, Added, usual_roles
 from ingot.tokenizer.tokenizer import Tokenizer
@@ -49,6 +48,7 @@ class Arrived:
 
     Args:
         folder: of the artifact.
+        kind: of model, as its record says: model, linear_decoder, encoder_decoder or encoder.
         family: `model_type` of its `config.json`.
         parameters: tied ones once.
         dtype: of the stored weights.
@@ -60,6 +60,7 @@ class Arrived:
     """
 
     folder: str
+    kind: str
     family: str
     parameters: int
     dtype: str
@@ -93,40 +94,37 @@ def arrive(
     Raises:
         ArtifactError: `out` exists; the folder is damaged or of an unknown architecture; weights are
             missing, left over, or not finite; the tokenizer does not fit; or logits are not `transformers`'.
-        ConfigError: `check` of a model that is no decoder.
         ResourceError: `check` without `transformers`.
     """
     started = time.monotonic()
     final = place_for(out)
     if final.exists():
         raise ArtifactError("exists already", where=final, fix="choose another name or remove it")
-    door, raw = _door(source)
+    kind, raw = kind_of(source)
     if raw.get("quantization_config"):
         fix = "import the dense model that it was made from"
         raise ArtifactError("its weights are quantized, and only dense ones are taken", where=source, fix=fix)
-    if check and door is not huggingface:
-        fix = "leave --check out: `ingot bench parity` compares the others"
-        raise ConfigError("only decoders are compared here", where="--check", fix=fix)
-    kind = DTYPES[dtype] if dtype is not None else stored_dtype(source)
-    model = door.load(source, dtype=kind)
+    stored = DTYPES[dtype] if dtype is not None else stored_dtype(source)
+    model = kind.door.load(source, dtype=stored)
     refuse_numbers_that_are_none(model, source)
     tokenizer, notes = fitting_tokenizer(source, model.config.vocabulary, raw)
     ids = {name: raw[name] for name in _IDS if raw.get(name) is not None}
     played = [role for role in ("bos", "eos", "pad") if role in tokenizer.parts.roles]
     roles = {f"{role}_token_id": tokenizer.role_id(role) for role in played}
     with publish(final) as aside:
-        door.save(aside, model, dtype=kind, special=roles | ids)
+        kind.door.save(aside, model, dtype=stored, special=roles | ids)
         tokenizer.save(aside)
         _keep(source, aside)
-        largest = difference(source, aside, kind) if check else None
+        largest = difference(source, aside, stored) if check else None
         config = model.config
         arrived = Arrived(
             folder=str(final),
+            kind=kind.artifact,
             family=str(raw.get("model_type")),
             parameters=sum(p.numel() for p in model.parameters()),
-            dtype=next(name for name, one in DTYPES.items() if one == kind),
+            dtype=next(name for name, one in DTYPES.items() if one == stored),
             sizes={name: getattr(config, name) for name in _SIZES if hasattr(config, name)},
-            tokenizer=kind_of(tokenizer),
+            tokenizer=overview.kind_of(tokenizer),
             chat=_chat(tokenizer),
             difference=largest,
             notes=notes,
@@ -134,7 +132,7 @@ def arrive(
         settings = {"dtype": dtype, "origin": origin or {"folder": str(source.resolve())}}
         write_record(
             aside,
-            kind=_KINDS[door],
+            kind=kind.artifact,
             name=final.name.partition("@")[0],
             version=_version(final.name),
             stage="import",
@@ -147,13 +145,6 @@ def arrive(
 
 
 _SIZES = ("layers", "encoder_layers", "decoder_layers", "width", "context", "vocabulary")
-_KINDS = {
-    huggingface: "model",
-    linear_folder: "linear_decoder",
-    encoder_folder: "encoder",
-    encoder_decoder_folder: "encoder_decoder",
-}
-"""What an artifact of each kind of folder is called: of them, the engine answers with a `model`."""
 
 
 def place_for(out: Path) -> Path:
@@ -287,27 +278,15 @@ def _chat(tokenizer: Tokenizer) -> str:
     return "ChatML" if START in template else "its own"
 
 
-def _door(source: Path) -> tuple[ModuleType, dict[str, Any]]:
-    """What reads and writes such a folder, and its `config.json`."""
-    raw = _json(source / "config.json")
-    named = raw.get("architectures")
-    others: dict[ModuleType, set[str]] = {
-        encoder_folder: {name for family in encoder_folder.FAMILIES for name in family.ARCHITECTURES},
-        encoder_decoder_folder: {*t5.ARCHITECTURES, *marian.ARCHITECTURES},
-        linear_folder: set(qwen3_next.ARCHITECTURES),
-    }
-    for door, architectures in others.items():
-        if isinstance(named, list) and architectures & set(named):
-            return door, raw
-    _, raw = huggingface.read_config(source)
-    return huggingface, raw
-
-
 def _keep(source: Path, aside: Path) -> None:
-    """Copies what only its makers can say: how to sample, the licence, the card."""
+    """Copies what only its makers can say: how to sample, how vectors are made, the licence, the card."""
     generation = source / "generation_config.json"
     if generation.is_file():
         shutil.copyfile(generation, aside / generation.name)
+    for name in pooling.FILES:
+        if (source / name).is_file():
+            (aside / name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(source / name, aside / name)
     for path in source.iterdir():
         name = path.name.upper()
         if path.is_file() and name.startswith(("LICENSE", "LICENCE", "NOTICE", "README.MD")):

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from ingot.artifact import verify, write_record
 from ingot.atomic import publish
 from ingot.errors import ArtifactError, ConfigError, ResourceError
-from ingot.models import huggingface
+from ingot.models.kinds import DECODER, kind_of
 from ingot.record import RECORD, files_of, read
 
 CARD = "README.md"
@@ -63,7 +63,7 @@ def push(
         ConfigError: no such owner, or a name that a hub does not allow.
         ResourceError: offline, not logged in, or the hub does not answer.
     """
-    huggingface.read_config(folder)
+    kind_of(folder)
     _check(folder)
     hub = _online()
     names = sorted({*_sendable(folder), *([RECORD] if (folder / RECORD).is_file() else [])})
@@ -124,11 +124,19 @@ def _settle(aside: Path, repository: str, commit: str, name: str) -> None:
     """Checks what came against its record, or records where it came from."""
     if not (aside / RECORD).is_file():
         origin = {"repository": repository, "commit": commit}
-        write_record(aside, kind="model", name=name.partition("@")[0], stage="pull", config=origin)
+        write_record(aside, kind=_kind(aside), name=name.partition("@")[0], stage="pull", config=origin)
         return
     if CARD not in read(aside).record.files:  # the card was made of the record, and is no part of it
         (aside / CARD).unlink(missing_ok=True)
     _check(aside, repository)
+
+
+def _kind(folder: Path) -> str:
+    """What a record calls the model of a folder; one of an architecture that is not built here is a model."""
+    try:
+        return kind_of(folder)[0].artifact
+    except ArtifactError:
+        return DECODER.artifact
 
 
 def _sendable(folder: Path) -> list[str]:

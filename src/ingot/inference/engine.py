@@ -1,13 +1,15 @@
 """The engine: many requests at once through one model, each joining and leaving when it likes.
 
 ```
-submit -> waiting -> [ free row? ] -> prefill -> active rows 0 ... n-1 -> finished
-                                                   one decode step makes one token for all of them
+submit -> waiting -> [ slot and pages? ] -> running: a chunk of its prompt, or one token, in every pass
+                                               |
+       plan -> one flat pass -> logits where they are wanted -> sample -> accept -> finished ones leave
 ```
 
-A row that finishes is filled by the last active row, so the rows stay dense, and a waiting request
-takes the row that became free: continuous batching (Yu et al. 2022, Orca, OSDI, section 3.1). Chat,
-evaluation, rollouts and the server are all clients of this loop. It belongs to one thread.
+A request that finishes makes room for a waiting one at once: continuous batching (Yu et al. 2022, Orca, OSDI,
+section 3.1). What runs when is `Schedule`'s business, where keys and values are is `Pages`', and a `Runner`
+computes the pass. Chat, evaluation, rollouts and the server are all clients of this loop. It belongs to one
+thread.
 """
 
 from __future__ import annotations
@@ -15,63 +17,141 @@ from __future__ import annotations
 import math
 import secrets
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ingot.errors import ArtifactError, RequestError
-from ingot.inference.cache import Cache, Prefill, Step
-from ingot.inference.request import Completion, Request
-from ingot.inference.sampling import Rows, Sampling, sample
+from ingot.inference.adapters import Adapters
+from ingot.inference.asking import Asking
+from ingot.inference.constrain import guide
+from ingot.inference.invariant import Invariance
+from ingot.inference.pages import PAGE, Layout, Pages, pages_for, widest_window
+from ingot.inference.passes import Runner, Segment
+from ingot.inference.prefixes import Prefixes, Weights
+from ingot.inference.request import Alternatives, Request, rows_of
+from ingot.inference.runners import Runners
+from ingot.inference.sampling import Rows, Sampling, alternatives, sample, told
+from ingot.inference.schedule import Entry, Piece, Schedule
+from ingot.inference.speculate import Speculate, Speculation
 from ingot.inference.text import Bytes, Transcript
+from ingot.inference.usage import Usage
 from ingot.models.decoder import Decoder
-from ingot.progress import Task
 
-PREFILL_TOKENS = 4096
-"""Prompt tokens, padding counted, that one pass takes at most (one longer prompt goes alone)."""
+CHUNK = {"cpu": 512}
+"""Tokens of a pass at most, per kind of device, where prompts are read."""
 
+CHUNK_ELSEWHERE = 2048
 
-@dataclass
-class Batch:
-    """The active rows as tensors, from one decode step to the next."""
+REMEMBERED_BYTES = 2**28
+"""Where no memory is given: what the cache may grow to before it gives up pages nobody reads."""
 
-    tokens: Tensor  # [n] int64: the newest token of each row, which the next step reads
-    stored: Tensor  # [n] int64: tokens whose keys and values are in the cache
-    rows: Rows
+LOGITS_AT_ONCE = 2**25
+"""Numbers: a request for the prompt's own probabilities is read in chunks with no more logits than this."""
 
 
-class Engine:
+class Engine(Asking):
     """Continuous batching over one model.
 
     Args:
         model: in evaluation mode; its number type is what the engine computes in.
         tokenizer: gives the bytes of tokens.
         slots: requests that are worked on at once; more wait.
+        memory: bytes that keys and values may take; requests are preempted when they are spent. None
+            lets every slot fill its context.
+        chunk: tokens that a pass has at most, where prompts are read; None is for the device to say.
+        runner: computes the passes; None is the fastest there is for the model: compiled, or PyTorch.
+        wait: seconds that compiling (once for each machine) may take; after that PyTorch serves until it
+            is done. None waits for the end of it, so that all answers come from the same arithmetic.
+        speculate: how tokens are guessed ahead (`PromptLookup`, `DraftModel`); None is not at all.
+        invariant: asks that answers be the same, bit for bit, whatever else runs; None does not.
 
     Example:
         >>> engine = Engine(model, tokenizer)
         >>> engine.generate([tokenizer.encode("Once")], Sampling(temperature=0))[0].text
+
+    Raises:
+        RequestError: no slots, or memory for less than a page.
     """
 
-    def __init__(self, model: Decoder, tokenizer: Bytes, slots: int = 32) -> None:
+    def __init__(
+        self,
+        model: Decoder,
+        tokenizer: Bytes,
+        slots: int = 32,
+        *,
+        memory: int | None = None,
+        chunk: int | None = None,
+        runner: Runner | None = None,
+        wait: float | None = None,
+        speculate: Speculate | None = None,
+        invariant: Invariance | None = None,
+    ) -> None:
         if slots < 1:
             raise RequestError(f"slots is {slots}", where="engine", fix="use 1 or more")
         self.model = model
         self.tokenizer = tokenizer
         self.slots = slots
-        self.context = model.config.context
-        self.waiting: deque[Request] = deque()
-        self.active: list[Request] = []  # request i is row i of the cache
         self._device = model.embedding.weight.device
-        self._cache = Cache(slots, self.context)
-        self._batch: Batch | None = None  # None after the active rows changed
+        self._weights = Weights(model)
+        self.adapters = Adapters(model)
+        self._invariant = invariant
+        if invariant is not None:
+            runner = invariant.build(model)
+        self._runners = Runners(model, self.adapters, runner, wait)
+        self._speculate = speculate
+        self._chunk = chunk or CHUNK.get(self._device.type, CHUNK_ELSEWHERE)
+        page_bytes = Layout.of(model.config).page_bytes(model.embedding.weight.dtype)
+        if memory is None:
+            self._limit = slots * pages_for(model.config.context)
+            self._roomy = min(self._limit, REMEMBERED_BYTES // page_bytes)
+        else:
+            self._limit = self._roomy = memory // page_bytes
+        if not self._limit:
+            raise RequestError(
+                f"memory is {memory} bytes, a page of the cache takes {page_bytes}",
+                where="engine",
+                fix="give it more",
+            )
+        self.context = min(model.config.context, self._limit * PAGE)
+        self._entries: dict[Request, Entry] = {}
+        self.reset()
+
+    @property
+    def active(self) -> list[Request]:
+        """The requests that are being worked on."""
+        return [entry.request for entry in self._schedule.running]
+
+    @property
+    def waiting(self) -> list[Request]:
+        """The requests that wait, the next one first."""
+        return [entry.request for entry in self._schedule.waiting]
+
+    def usage(self) -> Usage:
+        """Returns counts, as for a dashboard."""
+        schedule, pages = self._schedule, self._pages
+        return Usage(
+            running=len(schedule.running),
+            waiting=len(schedule.waiting),
+            pages_used=pages.used,
+            pages_idle=pages.idle,
+            pages_total=pages.limit,
+            prefix_queries=schedule.prefixes.queries,
+            prefix_hits=schedule.prefixes.hits,
+            preemptions=schedule.preemptions,
+            drafted=self._speculation.proposed if self._speculation else 0,
+            accepted=self._speculation.accepted if self._speculation else 0,
+        )
 
     def submit(
-        self, prompt: Sequence[int], sampling: Sampling | None = None, stop_ids: Iterable[int] = ()
+        self,
+        prompt: Sequence[int],
+        sampling: Sampling | None = None,
+        stop_ids: Iterable[int] = (),
+        priority: int = 0,
+        adapter: str | None = None,
     ) -> Request:
         """Queues a request.
 
@@ -79,20 +159,35 @@ class Engine:
             prompt: token ids; at least one, and fewer than the context has places.
             sampling: how to choose tokens.
             stop_ids: tokens that end the answer.
+            priority: lower goes first.
+            adapter: name of the adapter that answers; None is the model itself.
 
         Raises:
-            RequestError: a prompt that is empty or leaves no room for an answer.
+            RequestError: a prompt that is empty or leaves no room for an answer, a bias for a token that
+                there is not, a grammar that cannot be used, or an adapter that is not loaded.
         """
         sampling = sampling or Sampling()
+        self.adapters.number(adapter)  # there is one
+        if adapter is not None and self._invariant is not None:
+            fix = "leave the adapter away, or the engine's invariance"
+            raise RequestError("adapters are not batch-invariant", where="adapter", fix=fix)
+        sampling.check(self.model.config.vocabulary)
+        stop_ids = frozenset(stop_ids)
         request = Request(
             prompt=list(prompt),
             sampling=sampling,
-            stop_ids=frozenset(stop_ids),
+            stop_ids=stop_ids,
             seed=secrets.randbits(63) if sampling.seed is None else sampling.seed,
             limit=min(sampling.max_new_tokens, self.room(len(prompt))),
             transcript=Transcript(self.tokenizer, sampling.stop),
+            priority=priority,
+            adapter=adapter,
+            guide=guide(sampling.grammar, self.tokenizer, stop_ids),
         )
-        self.waiting.append(request)
+        entry = self._schedule.add(request)
+        if sampling.prompt_logprobs:
+            entry.most = max(1, LOGITS_AT_ONCE // self.model.config.vocabulary)
+        self._entries[request] = entry
         return request
 
     def room(self, prompt_tokens: int) -> int:
@@ -113,29 +208,54 @@ class Engine:
             )
         return self.context - prompt_tokens
 
-    @torch.inference_mode()
+    def load_adapter(self, name: str, folder: Path | str) -> None:
+        """Loads a LoRA adapter for requests to come; those that run go on.
+
+        Args:
+            name: that requests ask for it by.
+            folder: as PEFT writes it.
+
+        Raises:
+            RequestError: the name is taken.
+            ArtifactError: the folder holds no adapter for this model.
+        """
+        self.adapters.load(name, folder)
+
+    def drop_adapter(self, name: str) -> None:
+        """Forgets an adapter that no request uses.
+
+        Raises:
+            RequestError: there is none of this name, or requests use it.
+        """
+        self.adapters.number(name)
+        users = sum(request.adapter == name for request in self._entries)
+        if users:
+            what = f"'{name}' is used by {users} of the requests"
+            raise RequestError(what, where="adapter", fix="let them finish, or cancel them")
+        self.adapters.drop(name)
+        self._schedule.forget()  # the next one of this name must not find its pages
+
     def cancel(self, request: Request) -> None:
-        """Ends a request now and frees its row; one that is already finished stays as it is."""
-        if request.finish_reason is not None:
-            return
-        request.finish("cancelled")
-        if request in self.waiting:
-            self.waiting.remove(request)
-        elif request in self.active:
-            self._leave([self.active.index(request)])
+        """Ends a request now and frees its pages; one that is already finished stays as it is."""
+        if request.finish_reason is None:
+            request.finish("cancelled")
+            self._leave(self._entries[request])
 
     def reset(self) -> None:
         """Cancels everything and gives the cache's memory back, as after running out of it."""
-        for request in (*self.active, *self.waiting):
+        for request in self._entries:
             request.finish("cancelled")
-        self.active.clear()
-        self.waiting.clear()
-        self._cache = Cache(self.slots, self.context)
-        self._batch = None
+        self._entries.clear()
+        self._pages = Pages(self._limit, self._roomy)
+        self._schedule = Schedule(
+            self._pages, Prefixes(self._pages), self.slots, self._chunk, widest_window(self.model.config)
+        )
+        self._rows: tuple[list[Entry], Rows] | None = None  # kept while the same requests make tokens
+        self._speculation = None if self._speculate is None else Speculation.of(self._speculate, self)
 
     @torch.inference_mode()
     def step(self) -> list[Request]:
-        """Runs one pass: over waiting prompts where a row is free, else one token for every active row.
+        """Runs one pass: the next token of every running request, and pieces of prompts.
 
         Returns:
             The requests that got a token; those with a `finish_reason` have left.
@@ -143,164 +263,131 @@ class Engine:
         Raises:
             ArtifactError: the model gives no usable probabilities; all requests are cancelled then.
         """
-        if self.waiting and len(self.active) < self.slots:
-            return self._prefill(self._next())
-        return self._decode() if self.active else []
+        schedule = self._schedule
+        if schedule.waiting and self._weights.changed():
+            schedule.forget()
+        if self._speculation is not None:
+            self._speculation.guess(schedule.running)
+        pieces = schedule.plan()
+        if not pieces:
+            return []
+        if self.adapters:  # each adapter's together, behind those without
+            pieces.sort(key=lambda piece: self.adapters.number(piece.entry.adapter))
+        segments = self._segments(pieces)
+        names = [entry.adapter for entry, _ in pieces] if self.adapters else ()
+        logits, places = self._runners(segments, names, self._pages)  # [w, v], [w]
+        entries, origin = self._computed(pieces, segments, logits)
+        if not entries:
+            return []
+        if origin != list(range(len(logits))):
+            index = torch.tensor(origin, device=self._device)
+            logits, places = logits[index], places[index]
+        if self._rows is None or self._rows[0] != entries:
+            requests = [entry.request for entry in entries]
+            self._rows = entries, rows_of(requests, self.model.config.vocabulary, self._device)
+        rows = self._rows[1]
+        best = alternatives(logits, rows.alternatives) if rows.alternatives else None
+        moved = self._accept(entries, *sample(logits, rows, places), best)
+        if self._speculation is not None:
+            self._speculation.settle()
+        return moved
 
-    def generate(
-        self,
-        prompts: Sequence[Sequence[int]],
-        sampling: Sampling | Sequence[Sampling] | None = None,
-        stop_ids: Iterable[int] = (),
-        task: Task | None = None,
-    ) -> list[Completion]:
-        """Completes many prompts.
+    def _segments(self, pieces: Sequence[Piece]) -> list[Segment]:
+        """What each piece adds to the pass."""
+        segments = []
+        for entry, length in pieces:
+            stored, tokens = entry.stored, entry.tokens
+            if not entry.request.started:
+                entry.request.started = time.perf_counter()
+            if length == 1 and not entry.guesses and stored + 1 == len(tokens):
+                segments.append(Segment(tokens[-1:], stored, entry.table, 1))
+                continue
+            new = tokens[stored : stored + length]
+            wanted = 0
+            if stored + length == len(tokens):
+                new += entry.guesses
+                wanted = 1 + len(entry.guesses)
+            if len(entry.request.prompt_logprobs) < self._asked(entry):
+                wanted = len(new)
+            segments.append(Segment(new, stored, entry.table, wanted))
+        return segments
 
-        Args:
-            prompts: token ids of each.
-            sampling: one for all, or one for each.
-            stop_ids: tokens that end an answer.
-            task: advanced by one for each finished prompt.
+    def _computed(
+        self, pieces: Sequence[Piece], segments: Sequence[Segment], logits: Tensor
+    ) -> tuple[list[Entry], list[int]]:
+        """Notes what the pass has done. Returns whose token each row to sample is, and its logits' row."""
+        entries: list[Entry] = []
+        origin: list[int] = []
+        end = 0
+        for (entry, length), segment in zip(pieces, segments, strict=True):
+            first, end = end, end + segment.wanted
+            if len(entry.request.prompt_logprobs) < self._asked(entry):
+                self._note_prompt(entry.request, segment.stored, logits[first:end])
+            self._schedule.computed(entry, length)
+            if entry.stored < len(entry.tokens):
+                continue
+            rows = range(end - 1 - len(entry.guesses), end)
+            origin += rows
+            entries += [entry] * len(rows)
+            if entry.twins:
+                twins = self._schedule.fork(entry)
+                for twin in twins:
+                    twin.request.started = twin.request.started or entry.request.started
+                origin += [end - 1] * len(twins)
+                entries += twins
+        return entries, origin
 
-        Returns:
-            The completions in the order of the prompts.
+    def _accept(
+        self, entries: list[Entry], tokens: Tensor, logprobs: Tensor, best: Sequence[Alternatives] | None
+    ) -> list[Request]:
+        """Gives each request its tokens, and lets go those that are finished by them.
 
-        Raises:
-            RequestError: a prompt that does not fit; nothing is generated then.
+        A guess that was right is in the cache already, and the row after it is the next token's.
         """
-        each = sampling if isinstance(sampling, Sequence) else [sampling] * len(prompts)
-        stop_ids = frozenset(stop_ids)
-        for prompt in prompts:
-            self.room(len(prompt))
-        requests = [self.submit(p, s, stop_ids) for p, s in zip(prompts, each, strict=True)]
-        unfinished = set(requests)
-        made, start = 0, time.perf_counter()
-        try:
-            while unfinished:
-                moved = self.step()
-                done = {request for request in moved if request.finish_reason} & unfinished
-                unfinished -= done
-                if task is not None:
-                    made += len(moved)
-                    task.advance(len(done), f"{made / (time.perf_counter() - start):,.0f} tokens/s")
-        finally:
-            for request in requests:
-                self.cancel(request)
-        return [request.completion() for request in requests]
+        chosen, chances = tokens.tolist(), logprobs.tolist()
+        if not all(map(math.isfinite, chances)):
+            self.reset()
+            raise ArtifactError(
+                "the model gives no finite probabilities",
+                where=self.model.__class__.__name__,
+                fix="use an earlier checkpoint",
+            )
+        moved: list[Request] = []
+        passed: Entry | None = None  # its other guesses are of no use
+        for row, (entry, token, logprob) in enumerate(zip(entries, chosen, chances, strict=True)):
+            if entry is passed:
+                continue
+            request = entry.request
+            if not moved or moved[-1] is not request:
+                moved.append(request)
+            entry.tokens.append(token)
+            if request.push(token, logprob, best[row] if best else None):
+                passed = entry
+                self._leave(entry)
+            elif entry.guesses:
+                if entry.guesses.pop(0) == token:
+                    self._schedule.computed(entry, 1)
+                else:
+                    passed = entry
+                    entry.guesses = []
+        return moved
 
-    def stream(
-        self, prompt: Sequence[int], sampling: Sampling | None = None, stop_ids: Iterable[int] = ()
-    ) -> Iterator[str]:
-        """Yields the text of one answer as it is made, in whole characters.
+    def _leave(self, entry: Entry) -> None:
+        self._schedule.leave(entry)
+        if self._speculation is not None:
+            self._speculation.forget(entry.request)
+        del self._entries[entry.request]
 
-        Closing the iterator early cancels the request.
+    def _asked(self, entry: Entry) -> int:
+        """How many of its prompt's probabilities a request asks for."""
+        return len(entry.request.prompt) if entry.request.sampling.prompt_logprobs else 0
 
-        Raises:
-            RequestError: the prompt does not fit (before the first text).
-        """
-        return self.follow(self.submit(prompt, sampling, stop_ids))
-
-    def follow(self, request: Request) -> Iterator[str]:
-        """Yields a submitted request's text as it is made; closing the iterator cancels the request."""
-        try:
-            while request.finish_reason is None:
-                self.step()
-                if piece := request.transcript.take():
-                    yield piece
-        finally:
-            self.cancel(request)
-
-    def _next(self) -> list[Request]:
-        """Takes from the queue the oldest request and those whose length suits it, for one pass.
-
-        Prompts of one pass are padded to the longest, so very different lengths would waste it.
-        """
-        candidates = list(islice(self.waiting, self.slots - len(self.active)))
-        wanted = len(candidates[0].prompt)
-        candidates.sort(key=lambda request: abs(len(request.prompt) - wanted))  # stable: the oldest is first
-        chosen: list[Request] = []
-        prompts: set[tuple[int, ...]] = set()
-        longest = shortest = wanted
-        for request in candidates:
-            length = len(request.prompt)
-            longest, shortest = max(longest, length), min(shortest, length)
-            prompts.add(tuple(request.prompt))
-            if chosen and (len(prompts) * longest > PREFILL_TOKENS or longest > 2 * max(shortest, 32)):
-                break
-            chosen.append(request)
-        taken = set(chosen)
-        self.waiting = deque(request for request in self.waiting if request not in taken)
-        return chosen
-
-    def _prefill(self, requests: list[Request]) -> list[Request]:
-        """Reads new requests' prompts and gives each its first token; equal prompts are read once."""
-        now = time.perf_counter()
-        different = list(dict.fromkeys(tuple(request.prompt) for request in requests))
-        number = {prompt: i for i, prompt in enumerate(different)}
-        origin = self._tensor([number[tuple(request.prompt)] for request in requests])  # [m]
-        longest = max(map(len, different))
-        tokens = self._tensor([[*prompt, *[0] * (longest - len(prompt))] for prompt in different])  # [b, t]
-        last = self._tensor([len(prompt) - 1 for prompt in different])  # [b]
-
-        first = len(self.active)
-        hidden = self.model(tokens, attend=Prefill(self._cache, first, origin), logits=False).hidden
-        logits = self.model.head(hidden[torch.arange(len(different), device=self._device), last])  # [b, v]
-        rows = self._rows(requests)
-        sampled = sample(logits[origin], rows, last[origin] + 1)
-
-        for request in requests:
-            request.started = now
-        self.active += requests
-        self._batch = None
-        self._accept(requests, first, *sampled)
-        return requests
-
-    def _decode(self) -> list[Request]:
-        """Makes the next token of every active row."""
-        requests = list(self.active)
-        batch = self._batch = self._batch or Batch(
-            tokens=self._tensor([request.tokens[-1] for request in requests]),
-            stored=self._tensor([request.length - 1 for request in requests]),
-            rows=self._rows(requests),
-        )
-        longest = max(request.length for request in requests) - 1
-        attend = Step(self._cache, batch.stored, longest)
-        logits = self.model(batch.tokens[:, None], batch.stored[:, None], attend).logits  # [n, 1, v]
-        batch.stored = batch.stored + 1
-        batch.tokens, logprobs = sample(logits[:, 0], batch.rows, batch.stored)
-        self._accept(requests, 0, batch.tokens, logprobs)
-        return requests
-
-    def _accept(self, requests: list[Request], first: int, tokens: Tensor, logprobs: Tensor) -> None:
-        """Gives each request its token, and lets go those that are finished by it."""
-        pairs = torch.stack([tokens.double(), logprobs.double()]).tolist()  # one wait for the device
-        finished = []
-        for row, (request, token, logprob) in enumerate(zip(requests, *pairs, strict=True), start=first):
-            if not math.isfinite(logprob):
-                self.reset()
-                raise ArtifactError(
-                    "the model gives no finite probabilities",
-                    where=self.model.__class__.__name__,
-                    fix="use an earlier checkpoint",
-                )
-            if request.push(int(token), logprob):
-                finished.append(row)
-        if finished:
-            self._leave(finished)
-
-    def _leave(self, rows: list[int]) -> None:
-        """Frees rows (ascending), moving the last active row into each gap."""
-        for row in reversed(rows):
-            last = len(self.active) - 1
-            if row != last:
-                self._cache.move(last, row)
-                self.active[row] = self.active[last]
-            self.active.pop()
-        self._batch = None
-
-    def _rows(self, requests: list[Request]) -> Rows:
-        choices = [(request.sampling, request.seed) for request in requests]
-        return Rows.of(choices, self.model.config.vocabulary, self._device)
-
-    def _tensor(self, values: list[int] | list[list[int]]) -> Tensor:
-        return torch.tensor(values, dtype=torch.int64, device=self._device)
+    def _note_prompt(self, request: Request, first: int, logits: Tensor) -> None:
+        """Notes the probabilities of a prompt's tokens, given the logits [m, v] at places from `first` on."""
+        begin = len(request.prompt_logprobs)  # those before it are noted: by a pass before a preemption, too
+        targets = request.prompt[begin : first + len(logits) + 1]
+        if targets:
+            rows = logits[begin - 1 - first :][: len(targets)]
+            asked = request.sampling.top_logprobs
+            best = alternatives(rows, asked) if asked else None
+            request.score(begin, told(rows, torch.tensor(targets, device=rows.device)).tolist(), best)

@@ -7,8 +7,22 @@ from pathlib import Path
 from ingot.errors import ArtifactError, did_you_mean
 from ingot.record import Artifact, artifacts, latest
 
-PREFERRED = ("aligned", "finetuned", "base")
+PREFERRED = (
+    "aligned",
+    "finetuned",
+    "base",
+    "embedder",
+    "translator",
+    "denoiser",
+    "classifier",
+    "tagger",
+    "answerer",
+    "encoder",
+)
 """Which artifact of a run folder is meant when none is named: the first of these that was made."""
+
+KINDS = ("model", "linear_decoder", "encoder_decoder", "encoder")
+"""Kinds of artifacts that are models."""
 
 
 def locate(folder: Path | str, model: str | None = None) -> Path:
@@ -43,7 +57,7 @@ def locate(folder: Path | str, model: str | None = None) -> Path:
 def _named(run: Path, model: str) -> Artifact:
     """The artifact of a run that `model` names; it must be a model, and made."""
     name, _, version = model.partition("@")
-    models = [one for one in artifacts(run) if one.record.kind == "model"]
+    models = [one for one in artifacts(run) if one.record.kind in KINDS]
     matching = [one for one in models if one.address == model or (not version and one.name == name)]
     if not matching:
         known = {one.name for one in models} | {one.address for one in models}

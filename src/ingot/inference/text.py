@@ -39,11 +39,17 @@ class Transcript:
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         self._shown = 0
         self._safe = 0
+        self._begin = 0  # stop texts are looked for from here on
         self._stopped = False
 
-    def push(self, token: int) -> bool:
-        """Adds a token. Returns whether a stop text is complete; the text then ends before it."""
-        return self._add(self._decode(self._tokenizer.token_bytes(token)))
+    def push(self, token: int, may_stop: bool = True) -> bool:
+        """Adds a token. Returns whether a stop text is complete; the text then ends before it.
+
+        Args:
+            token: its id.
+            may_stop: False where the answer is too short to end: no stop text begins before its end.
+        """
+        return self._add(self._decode(self._tokenizer.token_bytes(token)), may_stop)
 
     def finish(self) -> None:
         """Says that no token follows: an unfinished character becomes U+FFFD, nothing is held back."""
@@ -57,12 +63,14 @@ class Transcript:
         self._shown = self._safe
         return piece
 
-    def _add(self, new: str) -> bool:
+    def _add(self, new: str, may_stop: bool = True) -> bool:
         if not new:
             return False
-        start = max(0, len(self.text) - self._overlap)
+        start = max(self._begin, len(self.text) - self._overlap)
         self.text += new
-        if self._stop:
+        if not may_stop:
+            self._begin = len(self.text)
+        elif self._stop:
             found = [at for at in (self.text.find(stop, start) for stop in self._stop) if at >= 0]
             if found:
                 self.text = self.text[: min(found)]
@@ -74,7 +82,7 @@ class Transcript:
 
     def _held(self) -> int:
         """Length of the longest tail that some stop text begins with."""
-        for length in range(min(self._overlap, len(self.text)), 0, -1):
+        for length in range(min(self._overlap, len(self.text) - self._begin), 0, -1):
             tail = self.text[-length:]
             if any(stop.startswith(tail) for stop in self._stop):
                 return length

@@ -158,14 +158,16 @@ class EncoderDecoder(nn.Module):
         states = self.encoder(x, Added(both, scale))
         return Memory(states, self.decoder.look(states), Added(hidden, scale))
 
-    def decode(self, tokens: Tensor, memory: Memory, attend: Attend | None = None, first: int = 0) -> Tensor:
+    def decode(
+        self, tokens: Tensor, memory: Memory, attend: Attend | None = None, first: int | Tensor = 0
+    ) -> Tensor:
         """Goes over targets.
 
         Args:
             tokens: [b, t] int64.
             memory: of the sources.
             attend: how the decoder's tokens see one another (a cache); None is causal.
-            first: place of the first token.
+            first: place of the first token, or of each row's, [b] int64.
 
         Returns:
             What the head reads, [b, t, d].
@@ -174,11 +176,14 @@ class EncoderDecoder(nn.Module):
         hidden: Tensor = self.decoder(x, attend or self._causal(x), memory)
         return hidden if self.config.head_scale == 1 else hidden * self.config.head_scale
 
-    def _embedded(self, tokens: Tensor, first: int) -> Tensor:
+    def _embedded(self, tokens: Tensor, first: int | Tensor) -> Tensor:
         x = self.embedding(tokens)
         if self.config.embedding_scale != 1:
             x = x * self.config.embedding_scale
-        if self.positions is not None:
+        if self.positions is not None and isinstance(first, Tensor):
+            places = first[:, None] + torch.arange(tokens.shape[1], device=first.device)
+            x = x + self.positions.weight[places].to(x.dtype)
+        elif self.positions is not None and not isinstance(first, Tensor):
             last = first + tokens.shape[1]
             if last > self.config.context:
                 what = f"a text has {last} tokens, the model's context is {self.config.context}"

@@ -5,6 +5,7 @@ A card is Markdown with a YAML head, as model hubs read it, so that a folder can
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,11 +39,11 @@ def model_card(artifact: Artifact, evaluation: Mapping[str, Any] | None = None) 
     """
     name = artifact.name
     sections = [
-        _head(name),
+        _head(artifact),
         f"# {artifact.address}",
         _ABOUT.get(name, "It is a model made by ingot."),
         _figures(name, evaluation or {}),
-        _use(name),
+        _use(artifact),
         _origin(artifact),
         _limits(name),
     ]
@@ -63,10 +64,34 @@ def write_cards(
     return written
 
 
-def _head(name: str) -> str:
-    tags = ["ingot", *(["conversational"] if name in ("finetuned", "aligned") else [])]
-    head = {"library_name": "transformers", "pipeline_tag": "text-generation", "tags": tags}
+_PIPELINES = {"encoder": "feature-extraction", "encoder_decoder": "text2text-generation"}
+_CLASSES = {
+    "model": "AutoModelForCausalLM",
+    "linear_decoder": "AutoModelForCausalLM",
+    "encoder_decoder": "AutoModelForSeq2SeqLM",
+}
+_VERBS = {
+    "encoder": "`ingot embed this/folder` makes vectors with it",
+    "encoder_decoder": "`ingot generate this/folder` rewrites a text with it",
+}
+
+
+def _head(artifact: Artifact) -> str:
+    tags = ["ingot", *(["conversational"] if artifact.name in ("finetuned", "aligned") else [])]
+    pipeline = _PIPELINES.get(artifact.record.kind, "text-generation")
+    head = {"library_name": "transformers", "pipeline_tag": pipeline, "tags": tags}
     return f"---\n{write_yaml(head)}---"
+
+
+def _class(artifact: Artifact) -> str:
+    """The class of `transformers` that loads it; an encoder's is its own, which knows its head."""
+    if artifact.record.kind in _CLASSES:
+        return _CLASSES[artifact.record.kind]
+    try:
+        named = json.loads((artifact.path / "config.json").read_text(encoding="utf-8"))["architectures"][0]
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        return "AutoModel"
+    return str(named)
 
 
 def _figures(name: str, evaluation: Mapping[str, Any]) -> str:
@@ -84,18 +109,20 @@ def _figures(name: str, evaluation: Mapping[str, Any]) -> str:
     return "## Figures\n\nOn text that it was not trained on:\n\n" + "\n".join(rows)
 
 
-def _use(name: str) -> str:
+def _use(artifact: Artifact) -> str:
+    name, loader = artifact.name, _class(artifact)
+    verb = _VERBS.get(artifact.record.kind, "`ingot chat this/folder` talks to it")
     loading = (
         "```python\n"
-        "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+        f"from transformers import {', '.join(sorted((loader, 'AutoTokenizer')))}\n\n"
         'tokenizer = AutoTokenizer.from_pretrained("this/folder")\n'
-        'model = AutoModelForCausalLM.from_pretrained("this/folder")\n'
+        f'model = {loader}.from_pretrained("this/folder")\n'
         "```"
     )
     extra = " (`transformers` needs the package `compressed-tensors` for it)" if name == "int8" else ""
     return (
         "## Use\n\nIt is meant for learning how such models are made, for experiments, and for text of "
-        f"the kind that it was made from{extra}. `ingot chat this/folder` talks to it.\n\n{loading}"
+        f"the kind that it was made from{extra}. {verb}.\n\n{loading}"
     )
 
 

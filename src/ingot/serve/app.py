@@ -1,108 +1,113 @@
-"""The server: OpenAI's routes over one model, and a chat page at `/`."""
+"""The application: OpenAI's routes over one or several models, a chat page at `/`, probes and metrics."""
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from importlib import resources
-from pathlib import Path
+from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from ingot.errors import IngotError
-from ingot.inference.ingot import Ingot, load
-from ingot.inference.locate import locate
-from ingot.serve.limits import Guard, Limits
-from ingot.serve.listen import LOOPBACK, listen, run, url_of
+from ingot.serve.guard import Guard
+from ingot.serve.keys import Keys
+from ingot.serve.life import Life
+from ingot.serve.limits import Limits
+from ingot.serve.metrics import CONTENT_TYPE, Metrics
+from ingot.serve.models import Models
+from ingot.serve.page_files import page_files
 from ingot.serve.protocol import ApiError
 from ingot.serve.routes import routes
-from ingot.serve.worker import Worker
-
-log = logging.getLogger("ingot.serve")
-
-KEY_VARIABLE = "INGOT_API_KEY"
-"""Environment variable that holds the key which clients must send; unset asks for none."""
-
-PAGE = {
-    "/": ("index.html", "text/html"),
-    "/style.css": ("style.css", "text/css"),
-    "/app.js": ("app.js", "text/javascript"),
-    "/text.js": ("text.js", "text/javascript"),
-}
-
-
-def serve(
-    folder: Path | str,
-    model: str | None = None,
-    host: str = "127.0.0.1",
-    port: int = 8000,
-    device: str | None = None,
-    say: Callable[[str], None] = print,
-) -> None:
-    """Serves a model until it is told to end (Ctrl-C or SIGTERM).
-
-    Args:
-        folder: a run folder or a model folder.
-        model: which model of a run folder; None takes the best one.
-        host: address to listen on.
-        port: 0 takes a free one.
-        device: where to compute; None takes CUDA where there is one.
-        say: told the address, and what is worth knowing about it.
-
-    Raises:
-        ArtifactError: nothing there that can be served.
-        BusyError: the port is in use.
-        RequestError: an address that cannot be listened on.
-    """
-    path = locate(folder, model)
-    key = os.environ.get(KEY_VARIABLE) or None
-    with listen(host, port) as socket:
-        ingot = load(path, device=device)
-        local = host in LOOPBACK
-        app = create_app(ingot, key=key, local=local)
-        url = url_of(socket, host)
-        say(f"serving {ingot.name}: chat at {url}, OpenAI's API at {url}/v1 (Ctrl-C ends it)")
-        if not local and key is None:
-            say(f"anyone who reaches this machine can use it: set {KEY_VARIABLE} to ask for a key")
-        run(app, socket)
+from ingot.serve.visits import LONGEST
 
 
 def create_app(
-    ingot: Ingot, limits: Limits | None = None, key: str | None = None, local: bool = False
+    models: Models,
+    *,
+    metrics: Metrics,
+    limits: Limits | None = None,
+    keys: Keys | None = None,
+    life: Life | None = None,
+    load: Callable[[], None] | None = None,
+    local: bool = False,
 ) -> FastAPI:
-    """Builds the application around a loaded model, whose engine it takes over.
+    """Builds the application.
 
     Args:
-        ingot: the model.
+        models: what answers; their engines are taken over.
+        metrics: that the models report to.
         limits: how much to take on.
-        key: that clients must send; None asks for none.
+        keys: who may ask; None lets everyone in.
+        life: what the server is at; None makes one that never ends.
+        load: fills `models`; called in a thread when the server is up, which says until then that it is
+            starting. None where they are filled.
         local: whether it will listen on loopback only, and should insist on being called by that name.
     """
-    limits = limits or Limits()
-    worker = Worker(ingot.engine, ingot.stop_ids, limits.waiting)
+    limits, keys, life = limits or Limits(), keys or Keys(), life or Life()
+    life.on_deadline = lambda: models.fail(ApiError(503, "the server is ending", code="draining"))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        worker.start()
+        if load is None:
+            models.start()
+            life.begin()
+        else:
+            life.load(load, models.start)
         yield
-        worker.stop()
+        models.stop()
 
-    app = FastAPI(title="ingot", lifespan=lifespan, openapi_url=None)
-    app.state.worker = worker
-    app.add_middleware(Guard, key=key, local=local)
-    app.include_router(routes(ingot, worker, limits))
-    for path, (file, kind) in PAGE.items():
-        content = resources.files("ingot.serve").joinpath("page", file).read_bytes()
-        app.add_api_route(path, _page(content, kind), include_in_schema=False)
+    app = FastAPI(title="ingot", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.state.models, app.state.life, app.state.metrics = models, life, metrics
+    app.add_middleware(Guard, keys=keys, life=life, metrics=metrics, local=local)
+    app.include_router(_own_routes(models, life, metrics))
+    app.include_router(routes(models, limits))
+    for path, file in page_files().items():
+        app.add_api_route(path, _page(file.content, file.kind), include_in_schema=False)
     app.add_exception_handler(ApiError, _refuse)
     app.add_exception_handler(IngotError, _refuse)
     app.add_exception_handler(HTTPException, _refuse)
-    app.add_exception_handler(Exception, _fail)
     return app
+
+
+def _own_routes(models: Models, life: Life, metrics: Metrics) -> APIRouter:
+    """Routes about the server itself."""
+    router = APIRouter()
+
+    @router.get("/health")
+    async def health() -> dict[str, Any]:
+        """The process is well, whatever it is at."""
+        workers = [loaded.worker for loaded in models.loaded.values()]
+        return {
+            "status": "ok",
+            "state": life.state,
+            "model": models.first.name if models.loaded else None,
+            "answers": sum(worker.taken for worker in workers),
+            "capacity": sum(worker.capacity for worker in workers),
+        }
+
+    @router.get("/ready")
+    async def ready() -> Response:
+        """Whether requests should be sent here."""
+        return JSONResponse({"status": life.state}, 200 if life.state == "ready" else 503)
+
+    @router.get("/metrics")
+    async def read_metrics() -> Response:
+        """What Prometheus reads."""
+        return Response(metrics.text(), media_type=CONTENT_TYPE)
+
+    @router.get("/v1/models")
+    async def list_models() -> dict[str, Any]:
+        """Everything that can be asked for."""
+        return {"object": "list", "data": models.cards()}
+
+    @router.get("/v1/models/{wanted:path}")
+    async def one_model(wanted: str) -> dict[str, Any]:
+        """One of them."""
+        return models.card(wanted)
+
+    return router
 
 
 def _page(content: bytes, kind: str) -> Callable[[], Response]:
@@ -117,14 +122,8 @@ def _page(content: bytes, kind: str) -> Callable[[], Response]:
 async def _refuse(request: Request, error: Exception) -> Response:
     """Words a refusal in OpenAI's shape."""
     if isinstance(error, HTTPException):
-        what = f"{request.method} {request.url.path}: {error.detail}"
+        what = f"{request.method[:LONGEST]} {request.url.path[:LONGEST]}: {error.detail}"
         error = ApiError(error.status_code, what, code="not_found", headers=error.headers)
     elif not isinstance(error, ApiError):
-        error = ApiError(400, str(error), code="invalid_value")
+        error = ApiError(400, str(error)[:1000], code="invalid_value")
     return JSONResponse(error.body, error.status, error.headers)
-
-
-async def _fail(request: Request, error: Exception) -> Response:
-    """A mistake of ours: the log gets the traceback, the client a plain word."""
-    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return JSONResponse(ApiError(500, "the server failed at this request").body, 500)

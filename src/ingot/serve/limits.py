@@ -1,42 +1,41 @@
-"""Limits: who may ask, how much at once, and how long sending it may take."""
+"""Limits: how much at once, how large, and how long sending it may take."""
 
 from __future__ import annotations
 
 import asyncio
-import hmac
-import re
-import uuid
-from collections.abc import MutableMapping
-from typing import Any
 
 from fastapi import Request
 from pydantic import Field
 from starlette.requests import ClientDisconnect
-from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ingot.config import Config
-from ingot.serve.listen import LOOPBACK
 from ingot.serve.protocol import ApiError
-
-PUBLIC = frozenset({"/", "/style.css", "/app.js", "/text.js", "/health"})
-"""Paths that need no key: the page holds no secrets, and a health check has none."""
-
-HEADERS = {
-    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "referrer-policy": "no-referrer",
-    "x-content-type-options": "nosniff",
-}
 
 
 class Limits(Config):
-    """How much the server takes on."""
+    """How much the server takes on.
+
+    Args:
+        body_bytes: of one request.
+        receive_seconds: for a request's body to arrive.
+        head_seconds: for a request's head to arrive, and for the first after connecting.
+        send_seconds: that a client may take without reading any of its answer.
+        idle_seconds: that a connection may stay open between two requests.
+        connections: open at once; more are refused with 503.
+        waiting: answers that may wait for a slot; beyond them requests are refused with 429.
+        waiting_tokens: prompt tokens that may wait; one prompt may always.
+        drain_seconds: that answers under way may take when the server was told to end.
+    """
 
     body_bytes: int = Field(default=2**20, gt=0)
     receive_seconds: float = Field(default=30, gt=0)
+    head_seconds: float = Field(default=10, gt=0)
+    send_seconds: float = Field(default=60, gt=0)
+    idle_seconds: int = Field(default=15, gt=0)
+    connections: int = Field(default=512, gt=0)
     waiting: int = Field(default=64, ge=0)
-    """Answers that may wait for a slot; beyond them requests are refused with 429."""
+    waiting_tokens: int = Field(default=131_072, ge=0)
+    drain_seconds: float = Field(default=60, ge=0)
 
 
 async def read_body(request: Request, limits: Limits) -> bytes:
@@ -70,64 +69,3 @@ async def read_body(request: Request, limits: Limits) -> bytes:
         what = f"the body has more than {limits.body_bytes:,} bytes"
         raise ApiError(413, what, code="body_too_large", headers={"connection": "close"})
     return bytes(body)
-
-
-class Guard:
-    """Stands before the application: checks host and key, and adds headers to every answer.
-
-    Args:
-        app: what to guard.
-        key: that clients must send as `Authorization: Bearer KEY`; None asks for none.
-        local: whether the server listens on loopback only. Then the `Host` header must name loopback,
-            or a web page could reach the server under a name of its own that it points here.
-    """
-
-    def __init__(self, app: ASGIApp, key: str | None, local: bool) -> None:
-        self.app = app
-        self.key = key
-        self.local = local
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handles one connection."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        number = headers.get("x-request-id", "")
-        if not re.fullmatch(r"[\w.-]{1,128}", number, re.ASCII):
-            number = uuid.uuid4().hex
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                extra = {**HEADERS, "x-request-id": number}
-                message["headers"] = [
-                    *message.get("headers", ()),
-                    *((name.encode(), value.encode()) for name, value in extra.items()),
-                ]
-            await send(message)
-
-        refusal = self._refusal(scope, headers)
-        if refusal is None:
-            await self.app(scope, receive, send_with_headers)
-        else:
-            answer = JSONResponse(refusal.body, refusal.status, refusal.headers)
-            await answer(scope, receive, send_with_headers)
-
-    def _refusal(self, scope: MutableMapping[str, Any], headers: dict[str, str]) -> ApiError | None:
-        host = re.sub(r":\d+$", "", headers.get("host", "").lower()).strip("[]")
-        if self.local and host not in LOOPBACK:
-            return ApiError(403, "this server answers to its loopback address only", code="wrong_host")
-        if self.key is None or scope["path"] in PUBLIC:
-            return None
-        scheme, _, sent = headers.get("authorization", "").partition(" ")
-        # Compared in constant time, or the time taken would tell how much of a guess is right.
-        if scheme.lower() == "bearer" and hmac.compare_digest(
-            sent.strip().encode("latin-1"), self.key.encode()
-        ):
-            return None
-        return ApiError(
-            401,
-            "the API key is missing or wrong: send 'Authorization: Bearer KEY'",
-            code="invalid_api_key",
-            headers={"www-authenticate": "Bearer"},
-        )

@@ -1,4 +1,4 @@
-"""Listening: the socket, taken before the model is loaded, and a life that ends well."""
+"""Listening: the socket, taken before the model is loaded, and the HTTP server on it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING
 from ingot.errors import BusyError, RequestError
 
 if TYPE_CHECKING:
+    from types import FrameType
+
+    import uvicorn
     from starlette.types import ASGIApp
 
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+    from ingot.serve.life import Life
+    from ingot.serve.limits import Limits
 
-DRAIN_SECONDS = 10
-"""How long answers that are being made may go on after the server was told to end."""
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 @contextmanager
@@ -44,7 +47,7 @@ def listen(host: str, port: int) -> Iterator[socket.socket]:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             opened.bind(place)
-            opened.listen(128)  # at once: until then a second process could bind the same port
+            opened.listen(512)  # at once: until then a second process could bind the same port
         except PermissionError:
             raise RequestError("the port may not be used", where=where, fix="use one above 1023") from None
         except OSError as error:
@@ -62,23 +65,34 @@ def url_of(opened: socket.socket, host: str) -> str:
     return f"http://{name}:{opened.getsockname()[1]}"
 
 
-def run(app: ASGIApp, opened: socket.socket) -> None:
-    """Serves until SIGINT or SIGTERM, then lets answers finish for a while, and returns."""
+def make_server(app: ASGIApp, limits: Limits, life: Life) -> uvicorn.Server:
+    """Returns the HTTP server around an application, which ends when its life is over."""
     import uvicorn
+
+    from ingot.serve.connections import connection_class
+
+    class Server(uvicorn.Server):
+        """uvicorn's, but it goes on answering while it drains."""
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            """The first signal begins the end; a second one ends the process at once."""
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_DFL)
+            life.drain(limits.drain_seconds)
+
+        async def on_tick(self, counter: int) -> bool:
+            """Looks whether it is over."""
+            return await super().on_tick(counter) or life.over
 
     config = uvicorn.Config(
         app,
+        http=connection_class(limits),
+        ws="none",
         log_level="warning",
         access_log=False,  # its lines hold query strings, and those can hold prompts
         server_header=False,
         lifespan="on",
-        timeout_graceful_shutdown=DRAIN_SECONDS,
+        timeout_keep_alive=limits.idle_seconds,
+        timeout_graceful_shutdown=1,  # what could finish has finished when this begins
     )
-    # uvicorn raises the signal once more when it has ended; nothing more should come of it.
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda *_: None) for number in numbers}
-    try:
-        uvicorn.Server(config).run(sockets=[opened])
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return Server(config)

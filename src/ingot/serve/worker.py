@@ -4,7 +4,8 @@
 event loop                                   thread
 submit(job) ---- commands (SimpleQueue) ---> engine.submit, one step after the other
 job.pieces() <-- deliver (call_soon) ------- what each step made
-cancel(job) ---- commands -----------------> engine.cancel
+cancel(job) ---- commands -----------------> engine.cancel, before the next step
+call(work)  ---- commands -----------------> work(), between two steps
 ```
 """
 
@@ -12,86 +13,75 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import queue
+import sys
 import threading
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
-
-from ingot.inference.engine import Engine
+from ingot.errors import IngotError
 from ingot.inference.request import Request
-from ingot.inference.sampling import Sampling
+from ingot.serve.job import Job, Piece
 from ingot.serve.protocol import ApiError
+from ingot.serve.steps import Steps
+from ingot.serve.visits import traced
+
+if TYPE_CHECKING:
+    from ingot.serve.metrics import Meter
 
 log = logging.getLogger("ingot.serve")
 
+T = TypeVar("T")
 
-class Piece(NamedTuple):
-    """What a step added to one answer."""
-
-    answer: int  # its number within the job
-    text: str
-    tokens: list[int]
-    logprobs: list[float]
-    finish_reason: str | None
-
-
-@dataclass(eq=False)
-class Job:
-    """One HTTP request's answers: for each a prompt (token ids) and how to sample."""
-
-    prompts: list[list[int]] = field(default_factory=list)
-    sampling: list[Sampling] = field(default_factory=list)
-    queue: asyncio.Queue[Piece | ApiError] = field(default_factory=asyncio.Queue)
-    requests: list[Request] = field(default_factory=list)  # the thread's own
-    unfinished: int = 0
-
-    def add(self, prompt: list[int], sampling: Sampling) -> None:
-        """Asks for one more answer."""
-        self.prompts.append(prompt)
-        self.sampling.append(sampling)
-
-    async def pieces(self) -> AsyncIterator[Piece]:
-        """Yields what the answers get, as they get it, until all are finished.
-
-        Raises:
-            ApiError: the engine failed.
-        """
-        left = len(self.prompts)
-        while left:
-            piece = await self.queue.get()
-            if isinstance(piece, ApiError):
-                raise piece
-            left -= piece.finish_reason is not None
-            yield piece
+SHADOW_NICENESS = 19
+"""Of threads whose answers nobody hears."""
 
 
 @dataclass
 class _Answer:
-    """Where an engine request's text goes, and how many of its tokens went there."""
+    """Where an engine request's text goes, and how far it is. Times are of `time.perf_counter`."""
 
     job: Job
     index: int
-    given: int = 0
+    submitted: float
+    seen: int = 0  # tokens that were noticed; the prompt waits until there is one
+    given: int = 0  # tokens that were delivered
+    latest: float = 0.0  # when the last ones were noticed
 
 
 class Worker:
-    """Runs the engine in a thread of its own.
+    """Runs an engine in a thread of its own.
 
     Args:
         engine: given away: nobody else may touch it from now on.
         stop_ids: tokens that end every answer.
         waiting: answers that may wait for a slot.
+        waiting_tokens: prompt tokens that may wait; None sets no bound. One prompt may always.
+        meter: told what happens; None counts nothing.
+        niceness: added to the thread's, where the system can.
     """
 
-    def __init__(self, engine: Engine, stop_ids: frozenset[int], waiting: int) -> None:
+    def __init__(
+        self,
+        engine: Steps,
+        stop_ids: frozenset[int],
+        waiting: int,
+        waiting_tokens: int | None = None,
+        meter: Meter | None = None,
+        niceness: int = 0,
+    ) -> None:
         self.engine = engine
         self.stop_ids = stop_ids
         self.capacity = engine.slots + waiting
+        self.waiting_tokens = waiting_tokens
+        self.meter = meter
         self.taken = 0  # answers that are being made or wait; counted in the event loop only
-        self._commands: queue.SimpleQueue[tuple[str, Job | None]] = queue.SimpleQueue()
+        self.unread = 0  # prompt tokens that wait; counted in the event loop only
+        self._niceness = niceness
+        self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._answers: dict[Request, _Answer] = {}
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -101,10 +91,15 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._thread.start()
 
+    def fail(self, error: ApiError) -> None:
+        """Ends all answers with an error, before the next step."""
+        self._commands.put(lambda: self._fail(error))
+
     def stop(self) -> None:
         """Ends the thread after its current step."""
-        self._commands.put(("stop", None))
-        self._thread.join(timeout=30)
+        self._commands.put(None)
+        if self._thread.is_alive():
+            self._thread.join(timeout=30)
 
     def submit(self, job: Job) -> None:
         """Hands over a job.
@@ -112,42 +107,105 @@ class Worker:
         Raises:
             ApiError: 429, too much is waiting already.
         """
-        wanted = len(job.prompts)
-        if self.taken + wanted > self.capacity:
-            raise ApiError(
-                429,
-                f"{self.taken} answers are being made or wait, at most {self.capacity} may: try again soon",
-                code="overloaded",
-                headers={"retry-after": "1"},
-            )
+        wanted, tokens = len(job.prompts), sum(map(len, job.prompts))
+        self._admit(wanted)
+        if self.unread and self.waiting_tokens is not None and self.unread + tokens > self.waiting_tokens:
+            raise _overloaded(f"{self.unread} prompt tokens wait, at most {self.waiting_tokens} may")
         self.taken += wanted
+        self.unread += tokens
         job.unfinished = wanted
-        self._commands.put(("submit", job))
+        submitted = time.perf_counter()
+        self._commands.put(lambda: self._begin(job, submitted))
 
     def cancel(self, job: Job) -> None:
-        """Ends a job, if it has not ended by itself."""
+        """Ends a job, if it has not ended by itself, before the next step."""
         if job.unfinished:
-            self._commands.put(("cancel", job))
+            self._commands.put(lambda: self._end(job))
+
+    async def call(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Runs something in the thread that owns the model, between two steps, and returns its result.
+
+        Raises:
+            ApiError: 429, too much is waiting already.
+        """
+        self._admit(1)
+        assert self._loop is not None
+        future: asyncio.Future[T] = self._loop.create_future()
+
+        def told(result: T | None, error: BaseException | None) -> None:
+            self.taken -= 1
+            if future.cancelled():
+                return
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(result)  # type: ignore[arg-type]
+
+        def run() -> None:
+            result, error = None, None
+            try:
+                if not future.cancelled():
+                    result = work(*arguments)
+            except Exception as raised:  # whoever asked gets it, wherever it came from
+                error = raised
+            self._call_soon(told, result, error)
+
+        self.taken += 1
+        self._commands.put(run)
+        return await future
+
+    def usage(self) -> Mapping[str, float]:
+        """Returns how busy the engine is, by the keys of `metrics.GAUGES` and `metrics.COUNTERS`.
+
+        May be called while a step runs: it only reads counts.
+        """
+        usage = self.engine.usage()
+        return {
+            "running": usage.running,
+            "waiting": usage.waiting + self._commands.qsize(),
+            "cache": usage.pages_used / usage.pages_total if usage.pages_total else 0.0,
+            "prefix_hits": usage.prefix_hits,
+            "prefix_queries": usage.prefix_queries,
+            "preemptions": usage.preemptions,
+        }
+
+    def _admit(self, wanted: int) -> None:
+        if self.taken + wanted > self.capacity:
+            raise _overloaded(f"{self.taken} answers are being made or wait, at most {self.capacity} may")
 
     def _run(self) -> None:
+        import torch
+
         torch.set_flush_denormal(True)  # holds for this thread only
+        if self._niceness and sys.platform == "linux":
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._niceness)
         while True:
             idle = not (self.engine.active or self.engine.waiting)
             try:
-                command, job = self._commands.get(block=idle)
+                command = self._commands.get(block=idle)
             except queue.Empty:
                 self._step()
                 continue
-            if command == "stop":
+            if command is None:
                 return
-            if job is not None:
-                self._begin(job) if command == "submit" else self._end(job)
+            command()
 
-    def _begin(self, job: Job) -> None:
-        for index, (prompt, sampling) in enumerate(zip(job.prompts, job.sampling, strict=True)):
-            request = self.engine.submit(prompt, sampling, self.stop_ids)
-            job.requests.append(request)
-            self._answers[request] = _Answer(job, index)
+    def _begin(self, job: Job, submitted: float) -> None:
+        try:
+            for index, (prompt, sampling) in enumerate(zip(job.prompts, job.sampling, strict=True)):
+                request = self.engine.submit(prompt, sampling, self.stop_ids, **job.options[index])
+                job.requests.append(request)
+                self._answers[request] = _Answer(job, index, submitted)
+        except Exception as error:  # one job that cannot be taken must not end the thread
+            for request in job.requests:
+                self.engine.cancel(request)
+                self._answers.pop(request, None)
+            if not isinstance(error, IngotError):
+                log.error("a request could not be taken: %s", traced(error))
+                refusal = ApiError(500, "the server failed at this request")
+            else:
+                refusal = ApiError(400, str(error), code="invalid_value")
+            self._send([(job, refusal)], sum(map(len, job.prompts)))
 
     def _end(self, job: Job) -> None:
         ended = [request for request in job.requests if request.finish_reason is None]
@@ -159,40 +217,105 @@ class Worker:
         try:
             self._deliver(self.engine.step())
         except Exception as error:  # whatever it is, the server goes on for those who ask next
-            log.exception("a step of the engine failed")
-            self.engine.reset()
-            failure = ApiError(503, f"the engine failed: {type(error).__name__}", code="engine_failed")
-            jobs = {answer.job for answer in self._answers.values()}
-            self._answers.clear()
-            self._send([(job, failure) for job in jobs])
+            log.error("a step of the engine failed: %s", traced(error))
+            what = f"the engine failed: {type(error).__name__}"
+            self._fail(ApiError(503, what, code="engine_failed", headers={"retry-after": "1"}))
+
+    def _fail(self, error: ApiError) -> None:
+        """Ends all answers with an error."""
+        self.engine.reset()
+        now = time.perf_counter()
+        if self.meter is not None:
+            for answer in self._answers.values():
+                self.meter.ended("error", now - answer.submitted)
+        unread = sum(len(request.prompt) for request, answer in self._answers.items() if not answer.seen)
+        jobs = dict.fromkeys(answer.job for answer in self._answers.values())
+        self._answers.clear()
+        self._send([(job, error) for job in jobs], unread)
 
     def _deliver(self, requests: Sequence[Request]) -> None:
         pieces: list[tuple[Job, Piece | ApiError]] = []
+        now, read = time.perf_counter(), 0
+        between: dict[tuple[float, int], int] = {}  # time since the last tokens, and how many came -> answers
         for request in requests:
-            answer = self._answers[request]
+            answer = self._answers.get(request)
+            if answer is None:
+                continue
+            reason = request.finish_reason
+            if not answer.seen and (request.tokens or reason):
+                read += len(request.prompt)
+            if self.meter is not None:
+                _count(self.meter, request, answer, now, between)
+            answer.seen, answer.latest = len(request.tokens), now
+            if reason is None and not answer.job.streamed:
+                continue
             text = request.transcript.take()
-            if text or request.finish_reason:
-                tokens, logprobs = request.tokens[answer.given :], request.logprobs[answer.given :]
-                answer.given = len(request.tokens)
-                pieces.append(
-                    (answer.job, Piece(answer.index, text, tokens, logprobs, request.finish_reason))
-                )
-            if request.finish_reason:
+            if text or reason:
+                pieces.append((answer.job, _piece(request, answer, text)))
+            if reason:
                 del self._answers[request]
-        if pieces:
-            self._send(pieces)
+        if self.meter is not None:
+            for (seconds, tokens), rows in between.items():
+                self.meter.made(seconds, rows, tokens)
+        if pieces or read:
+            self._send(pieces, read)
 
-    def _send(self, pieces: list[tuple[Job, Piece | ApiError]]) -> None:
+    def _send(self, pieces: Sequence[tuple[Job, Piece | ApiError]], read: int) -> None:
+        self._call_soon(self._receive, pieces, read)
+
+    def _call_soon(self, function: Callable[..., None], *arguments: Any) -> None:
         assert self._loop is not None
         try:
-            self._loop.call_soon_threadsafe(self._receive, pieces)
+            self._loop.call_soon_threadsafe(function, *arguments)
         except RuntimeError:
             log.debug("the event loop is closed; its clients are gone")
 
-    def _receive(self, pieces: list[tuple[Job, Piece | ApiError]]) -> None:
+    def _receive(self, pieces: Sequence[tuple[Job, Piece | ApiError]], read: int) -> None:
         """In the event loop: puts pieces where their clients wait, and counts what has ended."""
+        self.unread -= read
         for job, piece in pieces:
-            ended = job.unfinished if isinstance(piece, ApiError) else piece.finish_reason is not None
+            if isinstance(piece, ApiError):
+                ended = job.unfinished
+            else:
+                ended = piece.finish_reason is not None
+                if job.told is not None and piece.tokens:
+                    job.told(len(piece.tokens))
             job.unfinished -= ended
             self.taken -= ended
             job.queue.put_nowait(piece)
+
+
+def _piece(request: Request, answer: _Answer, text: str) -> Piece:
+    """What was added to an answer since the last piece of it."""
+    start, first = answer.given, answer.given == 0
+    answer.given = len(request.tokens)
+    prompt = None
+    if first and request.sampling.prompt_logprobs:
+        prompt = (request.prompt_logprobs, request.prompt_alternatives)
+    return Piece(
+        answer=answer.index,
+        text=text,
+        tokens=request.tokens[start:],
+        logprobs=request.logprobs[start:],
+        finish_reason=request.finish_reason,
+        alternatives=request.alternatives[start:],
+        prompt=prompt,
+    )
+
+
+def _count(
+    meter: Meter, request: Request, answer: _Answer, now: float, between: dict[tuple[float, int], int]
+) -> None:
+    """Tells the metrics what a step did to one request; times between tokens are gathered in `between`."""
+    added = len(request.tokens) - answer.seen
+    if added and not answer.seen:
+        meter.began(request, answer.submitted, now)
+    elif added:
+        alike = now - answer.latest, added
+        between[alike] = between.get(alike, 0) + 1
+    if request.finish_reason is not None:
+        meter.ended(request.finish_reason, now - answer.submitted)
+
+
+def _overloaded(what: str) -> ApiError:
+    return ApiError(429, f"{what}: try again soon", code="overloaded", headers={"retry-after": "1"})

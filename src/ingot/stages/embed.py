@@ -12,6 +12,7 @@ from ingot.data.labelled.batches import RowStream, batches
 from ingot.errors import ConfigError
 from ingot.evaluate.scores import Score
 from ingot.evaluate.tf_idf import TfIdf
+from ingot.models.pooling import PoolingConfig, write_pooling
 from ingot.objectives.contrastive import Contrastive
 from ingot.objectives.objective import Batch
 from ingot.pipeline import Context, Outlook
@@ -77,6 +78,7 @@ class Embed:
         stream = RowStream(rows(train), pads, min(config.batch_size, len(train)), context.seed)
         fitted = fit(context, config, "learning to embed", model, Contrastive(config.temperature), stream)
         finish(context, model, tokenizer, fitted)
+        write_pooling(context.folder, PoolingConfig(pooling="mean"), model.config.width)
 
         def look(batch: Batch) -> list[NDArray[np.float32]]:
             return [model(batch[key]).logits.float().cpu().numpy() for key in pads]

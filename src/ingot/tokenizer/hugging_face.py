@@ -152,6 +152,7 @@ def _settings(parts: Parts) -> dict[str, Any]:
     settings |= {
         "clean_up_tokenization_spaces": False,
         "model_max_length": 1_000_000_000,
-        "padding_side": "left",
+        # Decoders go on behind a text; encoders with learnt places count them from the left.
+        "padding_side": "right" if "cls" in parts.roles else "left",
     }
     return settings | ({"chat_template": parts.chat_template} if parts.chat_template is not None else {})

@@ -22,7 +22,7 @@ class _View(ctypes.Structure):
     _fields_ = (("at", ctypes.c_void_p), ("b", ctypes.c_long), ("h", ctypes.c_long), ("t", ctypes.c_long))
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator, unused-ignore]
+@build.constant
 def ready() -> bool:
     """Whether this machine has the kernel; the first call may compile it."""
     return build.load("attention") is not None

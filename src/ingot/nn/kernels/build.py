@@ -21,11 +21,15 @@ import platform
 import re
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 from ingot import device
+
+Answer = TypeVar("Answer", bound=Callable[[], bool])
 
 SETS = ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_bf16", "amx_tile", "amx_bf16")
 """What the kernels need of the processor, as Linux spells it."""
@@ -39,6 +43,16 @@ SECONDS = 120  # after which a compiler is given up
 _ARCH_PRCTL, _REQUEST_STATE, _TILE_DATA = 158, 0x1023, 18  # numbers of Linux on x86-64
 
 
+def constant(function: Answer) -> Answer:
+    """Marks a function whose answer never changes, so that compiled graphs hold the answer.
+
+    It sets what `torch.compiler.assume_constant_result` sets, which first imports the whole compiler: a
+    second of every start.
+    """
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
+
+
 @functools.cache
 def load(name: str) -> ctypes.CDLL | None:
     """Loads a kernel, compiling it where this has not been done yet.
@@ -49,11 +63,11 @@ def load(name: str) -> ctypes.CDLL | None:
     Returns:
         The library, or None where it cannot be had; never an error.
     """
-    threads = _threads()
+    threads = openmp()
     if threads is None or not device.instruction_sets().issuperset(SETS) or not _tiles_allowed():
         return None
     try:
-        library = _folder() / f"{name}-{_fingerprint(name, threads)}.so"
+        library = folder() / f"{name}-{_fingerprint(name, threads)}.so"
         if not library.exists():
             _build(name, threads, library)
         return ctypes.CDLL(str(library))
@@ -61,7 +75,7 @@ def load(name: str) -> ctypes.CDLL | None:
         return None
 
 
-def _threads() -> Path | None:
+def openmp() -> Path | None:
     """The OpenMP library that torch has loaded; Linux only."""
     try:
         mapped = {line.split(maxsplit=5)[-1] for line in Path("/proc/self/maps").read_text().splitlines()}
@@ -77,7 +91,8 @@ def _tiles_allowed() -> bool:
     return ctypes.CDLL(None).syscall(_ARCH_PRCTL, _REQUEST_STATE, _TILE_DATA) == 0
 
 
-def _folder() -> Path:
+def folder() -> Path:
+    """Returns where compiled kernels are kept."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ingot" / "kernels"
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from ingot.nn.kernels import build
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator, unused-ignore]
+@build.constant
 def ready() -> bool:
     """Whether this machine has the kernel; the first call may compile it."""
     return build.load("weight_gradient") is not None

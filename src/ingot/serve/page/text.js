@@ -3,6 +3,8 @@
  * as it was written. Only text nodes are made, so nothing that a model says can become markup.
  */
 
+import { copier, element } from "./made.js";
+
 const FENCE = /^ {0,3}```([\w+#.-]*)[^\n`]*$/;
 
 /* Splits text into {code: boolean, language, text}; a fence that is still open counts as code. */
@@ -27,36 +29,23 @@ function blocks(text) {
 
 /* The nodes of a text without blocks: plain text, and `code`. */
 export function inline(text) {
-  return text.split(/`([^`\n]+)`/).map((part, i) => {
-    const node = i % 2 ? document.createElement("code") : document.createTextNode(part);
-    if (i % 2) node.textContent = part;
-    return node;
-  });
+  return text.split(/`([^`\n]+)`/).map((part, i) => (i % 2 ? element("code", "", part) : document.createTextNode(part)));
 }
 
 function paragraph(text) {
-  const made = document.createElement("p");
+  const made = element("p");
   made.append(...inline(text.trim()));
   return made;
 }
 
 function codeBlock({ language, text }) {
-  const made = document.createElement("div");
-  made.className = "code";
-  const head = made.appendChild(document.createElement("div"));
-  head.className = "code-head";
-  head.appendChild(document.createElement("span")).textContent = language || "code";
-  const copy = head.appendChild(document.createElement("button"));
-  copy.type = "button";
-  copy.textContent = "Copy code";
-  copy.addEventListener("click", async () => {
-    await navigator.clipboard.writeText(text);
-    copy.textContent = "Copied";
-    setTimeout(() => { copy.textContent = "Copy code"; }, 1500);
-  });
-  const pre = made.appendChild(document.createElement("pre"));
+  const made = element("div", "code");
+  const head = element("div", "code-head");
+  head.append(element("span", "", language || "code"), copier("Copy code", () => text));
+  const pre = element("pre");
   pre.tabIndex = 0; // wide code can then be scrolled by keyboard
-  pre.appendChild(document.createElement("code")).textContent = text;
+  pre.append(element("code", "", text));
+  made.append(head, pre);
   return made;
 }
 

@@ -1,0 +1,1 @@
+"""Adapters: small additions to a model's weights that stay apart from them, by the names of modules."""
