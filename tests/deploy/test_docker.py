@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 import typer
@@ -20,6 +21,7 @@ from ingot.deploy.pins import pinned
 from ingot.deploy.settings import Deployment
 from ingot.errors import ResourceError
 
+HADOLINT = shutil.which("hadolint") or shutil.which("hadolint", path=str(Path(sys.executable).parent))
 PINS = {"torch": "2.13.0", "nvidia-cublas": "13.0.0", "numpy": "2.0.0"}
 
 
@@ -134,9 +136,9 @@ def test_the_packages_fit_the_images_budget() -> None:
     assert 0.3e9 < sum(sizes.values()) < 1.6e9, sorted(sizes.items(), key=lambda one: -one[1])[:5]
 
 
-@pytest.mark.skipif(shutil.which("hadolint") is None, reason="hadolint is missing")
+@pytest.mark.skipif(HADOLINT is None, reason="hadolint is missing")
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_hadolint_finds_nothing(deployment: Deployment, device: str) -> None:
     text = docker_files(deployment.model_copy(update={"device": device}), PINS)["Dockerfile"]
-    ended = subprocess.run(["hadolint", "-"], input=text, text=True, capture_output=True, timeout=60)
+    ended = subprocess.run([str(HADOLINT), "-"], input=text, text=True, capture_output=True, timeout=60)
     assert ended.returncode == 0, ended.stdout

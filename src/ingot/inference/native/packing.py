@@ -233,7 +233,7 @@ class _Memory:
     """Zeros, in large pages where the system has them: one look-up of an address serves far more reads."""
 
     def __init__(self, size: int) -> None:
-        self._map = mmap.mmap(-1, size)
+        self._map = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANON)
         if hasattr(mmap, "MADV_HUGEPAGE"):
             self._map.madvise(mmap.MADV_HUGEPAGE)
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
