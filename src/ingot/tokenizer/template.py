@@ -5,7 +5,7 @@ Described as the `post_processor` of a `tokenizer.json`; only what concerns a si
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ingot.tokenizer.reading import Fields, refuse
@@ -30,19 +30,28 @@ def build(fields: Fields, ids: Mapping[str, int]) -> Wrap:
 
 
 def around(before: str | None, after: str | None, ids: Mapping[str, int]) -> dict[str, Any] | None:
-    """Describes one token before and one after a text, either of which may be missing."""
+    """Describes one token before and one after a text, either of which may be missing.
+
+    Two texts have the token that stands after a text between them too, and the second is segment 1 then:
+    `[CLS] first [SEP] second [SEP]` (Devlin et al. 2018, BERT, arXiv 1810.04805, figure 2).
+    """
     tokens = [name for name in (before, after) if name is not None]
     if not tokens:
         return None
-    single: list[dict[str, Any]] = [{"Sequence": {"id": "A", "type_id": 0}}]
-    pair: list[dict[str, Any]] = [*single, {"Sequence": {"id": "B", "type_id": 0}}]
-    for parts in (single, pair):
-        if before is not None:
-            parts.insert(0, {"SpecialToken": {"id": before, "type_id": 0}})
-        if after is not None:
-            parts.append({"SpecialToken": {"id": after, "type_id": 0}})
+    end = [] if after is None else [after]
+    single = [*_specials(tokens[: before is not None], 0), _text("A", 0), *_specials(end, 0)]
+    second = 0 if after is None else 1
+    pair = [*single, _text("B", second), *_specials(end, second)]
     known = {name: {"id": name, "ids": [ids[name]], "tokens": [name]} for name in tokens}
     return {"type": "TemplateProcessing", "single": single, "pair": pair, "special_tokens": known}
+
+
+def _text(name: str, segment: int) -> dict[str, Any]:
+    return {"Sequence": {"id": name, "type_id": segment}}
+
+
+def _specials(names: Sequence[str], segment: int) -> list[dict[str, Any]]:
+    return [{"SpecialToken": {"id": name, "type_id": segment}} for name in names]
 
 
 def _template(fields: Fields, ids: Mapping[str, int]) -> Wrap:
