@@ -1,5 +1,6 @@
 """Finding and loading models as a user names them, and the three ways to get text out of one."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import ingot
 from ingot.api import locate
 from ingot.artifact import publish, write_record
 from ingot.errors import ArtifactError, ConfigError, RequestError
+from ingot.inference.ingot import Ingot
 from ingot.inference.load import load_model
 from ingot.models import huggingface
 from ingot.models.decoder import DecoderConfig
@@ -160,3 +162,13 @@ def test_the_number_type_can_be_asked_for(run: Path) -> None:
     model, _ = load_model(run / "base@1", dtype=torch.float32)
     assert model.head.weight.dtype == torch.float32
     assert not model.head.weight.requires_grad
+
+
+def test_a_conversation_takes_the_form_of_the_models_own_template(run: Path) -> None:
+    model, tokenizer = load_model(run / "base@1")
+    form = "{% for message in messages %}<|im_start|>{{ message.role }}: {{ message.content }}{% endfor %}"
+    other = Tokenizer(dataclasses.replace(tokenizer.parts, chat_template=form))
+    ids = Ingot(run / "base@1", model, other).encode([{"role": "user", "content": "add <|im_start|>"}])
+    start = tokenizer.special["<|im_start|>"]
+    assert ids == [start, *tokenizer.encode("user: add <|im_start|>")]
+    assert ids.count(start) == 1  # what was typed stays text

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingot.errors import ConfigError
-from ingot.serve.tools import CLOSE, OPEN, Reader, Said, schema, told
+from ingot.serve.tools import Reader, Said, schema
+from ingot.tokenizer.calls import CLOSE, OPEN, told
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=12),

@@ -28,7 +28,7 @@ from ingot.models.families import shapes
 from ingot.models.kinds import ENCODER, kind_of
 from ingot.record import read
 from ingot.tokenizer import Tokenizer
-from ingot.tokenizer.chat import encode_chat
+from ingot.tokenizer.rendering import encode
 
 Conversation = Sequence[Mapping[str, str]]
 
@@ -215,7 +215,7 @@ class Ingot:
             return tokens if end is None or tokens[-1:] == [end] else [*tokens, end]
         if isinstance(prompt, str):
             return [self.tokenizer.bos_id, *self.tokenizer.encode(prompt)]
-        return encode_chat(self.tokenizer, prompt, add_generation_prompt=True)[0]
+        return encode(self.tokenizer, [dict(message) for message in prompt])
 
     def _searched(self, prompt: str, beams: int, settings: Sampling) -> str:
         tokens = self.encode(prompt)

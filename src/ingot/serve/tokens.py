@@ -15,8 +15,8 @@ from ingot.serve.chats import Message, Tool
 from ingot.serve.limits import Limits
 from ingot.serve.models import Models, Served
 from ingot.serve.protocol import Shape, invalid
-from ingot.serve.rendering import encode
 from ingot.serve.sending import read, takes
+from ingot.tokenizer.rendering import encode
 
 
 class TokenizeAsk(Shape):

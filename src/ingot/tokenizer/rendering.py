@@ -15,9 +15,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ingot.errors import RequestError
-from ingot.serve.tools import told
-from ingot.tokenizer import Tokenizer
+from ingot.tokenizer.calls import told
 from ingot.tokenizer.chat import TEMPLATE, encode_chat
+from ingot.tokenizer.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -44,8 +44,7 @@ def encode(
         RequestError: the template does not take such a conversation.
         ArtifactError: no template, and no control tokens for the ends of messages.
 
-    Example:
-        >>> encode(tokenizer, [{"role": "user", "content": "Hi"}])
+    Example: `encode(tokenizer, [{"role": "user", "content": "Hi"}])`.
     """
     source = tokenizer.parts.chat_template
     if source is None or source == TEMPLATE or "messages" not in source:

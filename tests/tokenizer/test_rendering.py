@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from ingot.errors import RequestError
-from ingot.serve.rendering import encode
 from ingot.tokenizer import Tokenizer
 from ingot.tokenizer.chat import encode_chat
+from ingot.tokenizer.rendering import encode
 
 CONVERSATION = [
     {"role": "system", "content": "Be brief. "},
