@@ -1,6 +1,7 @@
 # make demo    a model of your own, from text to chat, in one command
 # make test    lint, types, import floors and tests
-# make bench   speed beside others (PEER=a checkout of nanoGPT, DATA=tiny Shakespeare), into docs/benchmarks.md
+# make bench   speed beside others (PEER=a checkout of nanoGPT, DATA=tiny Shakespeare,
+#              LLAMA=llama.cpp's programs), into docs/benchmarks.md
 #
 # Variables: MINUTES=12  DATA=path  OUT=runs/demo  SEED=0  TORCH_INDEX=url  PYTHON=python3  SLOW=1
 
@@ -36,6 +37,7 @@ capabilities: .venv/.core
 BENCHMARKS := train_throughput time_to_loss loop_overhead gpu_throughput
 DATA_BENCHMARKS := minhash_speed filter_speed data_chain tokenizer_speed tokenizer_training packing \
 	equal_compute
+ANSWERING := speedup decode prompt prefix invariant speculation serving models
 bench: .venv/.dev
 	@set -e; for name in $(if $(DATA),$(BENCHMARKS),$(filter-out time_to_loss,$(BENCHMARKS))); do \
 		echo "== $$name"; \
@@ -45,6 +47,11 @@ bench: .venv/.dev
 	@set -e; for name in $(DATA_BENCHMARKS); do \
 		echo "== $$name"; \
 		$(BIN)/python "benchmarks/$$name.py" --save "benchmarks/results/$$name.json"; \
+	done
+	@set -e; for name in $(ANSWERING); do \
+		echo "== $$name"; \
+		$(BIN)/python "benchmarks/$$name.py" --save "benchmarks/results/$$name.json" $(if $(LLAMA),\
+			$$(grep -q -- --llama-bin "benchmarks/$$name.py" && echo --llama-bin "$(LLAMA)")); \
 	done
 	@$(BIN)/python scripts/benchmarks_table.py
 
