@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 # Names and values of glibc's malloc.h and Linux's mman.h.
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
 _MADV_HUGEPAGE = 14
 
 _HUGE_PAGE = 2 << 20
@@ -32,15 +32,37 @@ def keep_freed_memory(expected: int = 1 << 30) -> bool:
     Returns:
         Whether it could be done: only where the C library is glibc.
     """
-    if sys.platform != "linux":
-        return False
-    library = ctypes.CDLL(None)
-    if not hasattr(library, "gnu_get_libc_version") or not hasattr(library, "mallopt"):
+    library = _glibc()
+    if library is None:
         return False
     settings = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, _LARGEST), (_TOP_PAD, _GROWTH))
     done = all(library.mallopt(name, value) == 1 for name, value in settings)
     _ask_for_huge_pages(library, expected)
     return done
+
+
+def share_heaps(heaps: int = 2) -> bool:
+    """Makes threads that start from now on share a few heaps, where each would have one of its own.
+
+    A heap keeps what its largest moment took. In a server, where any of many threads may read the next
+    large request, memory would grow until every one of them has had such a moment.
+
+    Args:
+        heaps: at most.
+
+    Returns:
+        Whether it could be done: only where the C library is glibc.
+    """
+    library = _glibc()
+    return library is not None and bool(library.mallopt(_ARENA_MAX, heaps) == 1)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    if sys.platform != "linux":
+        return None
+    library = ctypes.CDLL(None)
+    known = hasattr(library, "gnu_get_libc_version") and hasattr(library, "mallopt")
+    return library if known else None
 
 
 def _ask_for_huge_pages(library: ctypes.CDLL, expected: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -43,3 +44,39 @@ def test_elsewhere_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     from ingot.allocator import keep_freed_memory
 
     assert keep_freed_memory.__wrapped__() is False
+
+
+HEAPS = """
+import threading
+from ingot.allocator import share_heaps
+known = {shared}
+def large():
+    b"x" * (1 << 16)
+    barrier.wait()
+barrier = threading.Barrier(12)
+threads = [threading.Thread(target=large) for _ in range(12)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+import ctypes
+libc = ctypes.CDLL(None)
+libc.fopen.restype, libc.fopen.argtypes = ctypes.c_void_p, [ctypes.c_char_p, ctypes.c_char_p]
+libc.malloc_info.argtypes, libc.fclose.argtypes = [ctypes.c_int, ctypes.c_void_p], [ctypes.c_void_p]
+out = libc.fopen(b"{path}", b"w")
+libc.malloc_info(0, out)
+libc.fclose(out)
+print(known, open("{path}").read().count("<heap nr"))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc only")
+def test_threads_share_few_heaps(tmp_path: Path) -> None:
+    def heaps(shared: str) -> tuple[bool, int]:
+        program = HEAPS.format(shared=shared, path=tmp_path / "heaps.xml")
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        known, count = done.stdout.split()
+        return known == "True", int(count)
+
+    known, count = heaps("share_heaps()")
+    if not known:
+        pytest.skip("this C library is not glibc")
+    assert count <= 2 < heaps("False")[1]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ingot.allocator import share_heaps
 from ingot.errors import ArtifactError, ConfigError
 from ingot.inference.locate import locate
 from ingot.record import read
@@ -102,6 +103,7 @@ def serve(
         BusyError: the port is in use.
         RequestError: an address that cannot be listened on.
     """
+    share_heaps()
     limits, keys, routing, life = limits or Limits(), keys or Keys(), routing or Routing(), Life()
     with listen(host, port) as socket:
         from ingot.serve.app import create_app
