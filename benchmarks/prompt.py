@@ -23,6 +23,9 @@ from ingot import device
 LENGTHS = (128, 512, 1024)
 
 
+TARGET = 4.0  # set on a processor with AMX tiles, which our step does not use yet
+
+
 def main() -> None:
     """Takes all figures."""
     parser = measure.arguments(__doc__)
@@ -57,7 +60,6 @@ def main() -> None:
         figures = measure.alternate(commands, rounds)
     found = {side: sides.figure(one, "prompt") for side, one in figures.items()}
     rate = {side: one[0] for side, one in found.items()}
-    times = 4.0 if "amx_bf16" in device.instruction_sets() else 1.0
     claims = [
         Claim(
             f"{ours} against {peer}, {length} tokens",
@@ -69,7 +71,7 @@ def main() -> None:
         )
         for length in sorted(lengths, key=lambda length: length != 512)
         for ours, peer, least in (
-            ("bf16", "llama.cpp bf16", times),
+            ("bf16", "llama.cpp bf16", TARGET),
             ("int8", "llama.cpp q8_0", 1.0),
             ("bf16", "transformers bf16", 1.0),
         )
