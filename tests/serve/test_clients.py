@@ -152,7 +152,14 @@ def test_the_llm_command_line_talks_to_it(address: str, server: Running, tmp_pat
     assert streamed.returncode == 0, streamed.stderr
     answer = greedy(server, [{"role": "user", "content": "Hello"}], 12)
     assert streamed.stdout == answer + "\n"
-    schema = json.dumps({"type": "object", "properties": {"n": {"enum": [1, 2]}}, "required": ["n"]})
+    schema = json.dumps(
+        {
+            "type": "object",
+            "properties": {"n": {"enum": [1, 2]}},
+            "required": ["n"],
+            "additionalProperties": False,
+        }
+    )
     bound = llm(tmp_path, "prompt", "Hello", *options[:4], "--schema", schema)
     assert bound.returncode == 0, bound.stderr
     assert json.loads(bound.stdout)["n"] in (1, 2)
