@@ -21,8 +21,6 @@ from claims import Claim, result
 from ingot import device
 
 LENGTHS = (128, 512, 1024)
-
-
 TARGET = 4.0  # set on a processor with AMX tiles, which our step does not use yet
 
 

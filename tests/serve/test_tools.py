@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingot.errors import ConfigError
-from ingot.serve.tools import Reader, Said, schema
+from ingot.serve.tool_calls import Reader, Said, schema
 from ingot.tokenizer.calls import CLOSE, OPEN, told
 
 JSON = st.recursive(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 
 from ingot.inference.request import Completion, Request
@@ -10,20 +11,21 @@ from ingot.inference.sampling import Sampling
 from ingot.progress import Task
 
 
-class Asking:
+class Asking(ABC):
     """What engines share: `generate` and `stream`, made of `submit`, `step` and `cancel`.
 
-    An engine fills in `room`, `submit`, `step` and `cancel`.
+    An engine fills in the others.
     """
 
+    @abstractmethod
     def room(self, prompt_tokens: int) -> int:
         """Returns how many tokens may follow a prompt of this length.
 
         Raises:
             RequestError: none, or the prompt is empty.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def submit(
         self,
         prompt: Sequence[int],
@@ -37,15 +39,14 @@ class Asking:
         Raises:
             RequestError: it cannot be served as it is asked.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def step(self) -> list[Request]:
         """Does some work and returns the requests that got tokens, or are finished."""
-        raise NotImplementedError
 
+    @abstractmethod
     def cancel(self, request: Request) -> None:
         """Ends a request now; one that is already finished stays as it is."""
-        raise NotImplementedError
 
     def generate(
         self,

@@ -15,7 +15,6 @@ thread.
 from __future__ import annotations
 
 import math
-import secrets
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -26,7 +25,6 @@ from torch import Tensor
 from ingot.errors import ArtifactError, RequestError
 from ingot.inference.adapters import Adapters
 from ingot.inference.asking import Asking
-from ingot.inference.constrain import guide
 from ingot.inference.invariant import Invariance
 from ingot.inference.pages import PAGE, Layout, Pages, pages_for, widest_window
 from ingot.inference.passes import Runner, Segment
@@ -36,7 +34,7 @@ from ingot.inference.runners import Runners
 from ingot.inference.sampling import Rows, Sampling, alternatives, sample, told
 from ingot.inference.schedule import Entry, Piece, Schedule
 from ingot.inference.speculate import Speculate, Speculation
-from ingot.inference.text import Bytes, Transcript
+from ingot.inference.text import Bytes
 from ingot.inference.usage import Usage
 from ingot.models.decoder import Decoder
 
@@ -166,26 +164,22 @@ class Engine(Asking):
             RequestError: a prompt that is empty or leaves no room for an answer, a bias for a token that
                 there is not, a grammar that cannot be used, or an adapter that is not loaded.
         """
-        sampling = sampling or Sampling()
         self.adapters.number(adapter)  # there is one
         if adapter is not None and self._invariant is not None:
             fix = "leave the adapter away, or the engine's invariance"
             raise RequestError("adapters are not batch-invariant", where="adapter", fix=fix)
-        sampling.check(self.model.config.vocabulary)
-        stop_ids = frozenset(stop_ids)
-        request = Request(
-            prompt=list(prompt),
-            sampling=sampling,
-            stop_ids=stop_ids,
-            seed=secrets.randbits(63) if sampling.seed is None else sampling.seed,
-            limit=min(sampling.max_new_tokens, self.room(len(prompt))),
-            transcript=Transcript(self.tokenizer, sampling.stop),
-            priority=priority,
-            adapter=adapter,
-            guide=guide(sampling.grammar, self.tokenizer, stop_ids),
+        request = Request.asked(
+            prompt,
+            sampling,
+            stop_ids,
+            self.room(len(prompt)),
+            self.tokenizer,
+            self.model.config.vocabulary,
+            priority,
+            adapter,
         )
         entry = self._schedule.add(request)
-        if sampling.prompt_logprobs:
+        if request.sampling.prompt_logprobs:
             entry.most = max(1, LOGITS_AT_ONCE // self.model.config.vocabulary)
         self._entries[request] = entry
         return request

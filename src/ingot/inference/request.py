@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 import torch
 
-from ingot.inference.constrain import Guide
+from ingot.inference.constrain import Guide, guide
 from ingot.inference.penalties import Edits, History
 from ingot.inference.sampling import Rows, Sampling
-from ingot.inference.text import Transcript
+from ingot.inference.text import Bytes, Transcript
 
 Alternatives = list[tuple[int, float]]
 """Tokens that are likely at a place, best first, with the natural logarithms of their probabilities."""
@@ -93,6 +95,47 @@ class Request:
         if sampling.prompt_logprobs:
             self.prompt_logprobs = [None]
             self.prompt_alternatives = [[]]
+
+    @classmethod
+    def asked(
+        cls,
+        prompt: Sequence[int],
+        sampling: Sampling | None,
+        stop_ids: Iterable[int],
+        room: int,
+        tokenizer: Bytes,
+        vocabulary: int,
+        priority: int = 0,
+        adapter: str | None = None,
+    ) -> Self:
+        """Makes a request of what an engine is asked for.
+
+        Args:
+            prompt: token ids.
+            sampling: how to choose tokens; None is as `Sampling` says.
+            stop_ids: tokens that end the answer.
+            room: new tokens that the context has places for.
+            tokenizer: gives the bytes of tokens.
+            vocabulary: how many tokens the model knows.
+            priority: lower goes first.
+            adapter: name of the adapter that answers.
+
+        Raises:
+            RequestError: a bias for a token that there is not, or a grammar that cannot be used.
+        """
+        sampling, stop_ids = sampling or Sampling(), frozenset(stop_ids)
+        sampling.check(vocabulary)
+        return cls(
+            prompt=list(prompt),
+            sampling=sampling,
+            stop_ids=stop_ids,
+            seed=secrets.randbits(63) if sampling.seed is None else sampling.seed,
+            limit=min(sampling.max_new_tokens, room),
+            transcript=Transcript(tokenizer, sampling.stop),
+            priority=priority,
+            adapter=adapter,
+            guide=guide(sampling.grammar, tokenizer, stop_ids),
+        )
 
     @property
     def length(self) -> int:

@@ -14,7 +14,6 @@ by the last one, and a waiting request takes the place that became free (Yu et a
 from __future__ import annotations
 
 import math
-import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
@@ -24,11 +23,10 @@ from torch import Tensor
 
 from ingot.errors import ArtifactError, RequestError
 from ingot.inference.asking import Asking
-from ingot.inference.constrain import Vocabulary, guide
+from ingot.inference.constrain import Vocabulary
 from ingot.inference.engine import Usage
 from ingot.inference.request import Request, rows_of
 from ingot.inference.sampling import Rows, Sampling, alternatives, sample, told
-from ingot.inference.text import Transcript
 
 READ_AT_ONCE = 2048
 """Prompt tokens that a step reads at most, padding counted (one row goes on by a token at least)."""
@@ -167,22 +165,11 @@ class RowEngine(Asking):
         if adapter is not None:
             what = f"the model has no adapter '{adapter}'"
             raise RequestError(what, where="adapter", fix="ask the model itself")
-        sampling = sampling or Sampling()
-        sampling.check(self.held.vocabulary)
-        if sampling.prompt_logprobs and not self.held.scores_prompts:
+        if sampling is not None and sampling.prompt_logprobs and not self.held.scores_prompts:
             what = "a source is not predicted, so that its tokens have no probabilities"
             raise RequestError(what, where="prompt_logprobs", fix="leave it out")
-        stop_ids = frozenset(stop_ids)
-        request = Request(
-            prompt=list(prompt),
-            sampling=sampling,
-            stop_ids=stop_ids,
-            seed=secrets.randbits(63) if sampling.seed is None else sampling.seed,
-            limit=min(sampling.max_new_tokens, self.room(len(prompt))),
-            transcript=Transcript(self.tokenizer, sampling.stop),
-            priority=priority,
-            guide=guide(sampling.grammar, self.tokenizer, stop_ids),
-        )
+        room, vocabulary = self.room(len(prompt)), self.held.vocabulary
+        request = Request.asked(prompt, sampling, stop_ids, room, self.tokenizer, vocabulary, priority)
         self.waiting.append(request)
         self.waiting.sort(key=lambda one: one.priority)  # stable: the oldest of a priority is first
         return request

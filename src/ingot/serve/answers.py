@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ingot.serve.asks import StreamOptions
-from ingot.serve.jobs import pieces
+from ingot.serve.job_making import pieces
 from ingot.serve.protocol import DONE, ApiError, event, usage
 from ingot.serve.voices import Form, Voice
 from ingot.serve.worker import Job, Piece

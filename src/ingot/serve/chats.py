@@ -13,7 +13,7 @@ from ingot.errors import ConfigError
 from ingot.inference.constrain import Grammar
 from ingot.serve.asks import IGNORED, NEUTRAL, Ask, Count, Text
 from ingot.serve.protocol import Shape, invalid, short
-from ingot.serve.tools import schema
+from ingot.serve.tool_calls import schema
 
 NAME = r"^[a-zA-Z0-9_.-]{1,64}$"
 """What functions may be called."""

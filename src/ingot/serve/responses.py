@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from ingot.inference.sampling import Sampling
-from ingot.serve import jobs
+from ingot.serve import job_making
 from ingot.serve.kept import Shelf
 from ingot.serve.limits import Limits
 from ingot.serve.models import Models
@@ -46,10 +46,10 @@ def response_routes(models: Models, limits: Limits, shelf: Shelf | None = None) 
             before = kept.find(ask.previous_response_id, owner, "previous_response_id").messages
         chat = ask.chat(before)
         served = models.find(ask.model, request, ask.user)
-        prompt = await asyncio.to_thread(jobs.conversation, served, chat)
-        job = jobs.job(served, chat, [prompt], "input", 1)
+        prompt = await asyncio.to_thread(job_making.conversation, served, chat)
+        job = job_making.job(served, chat, [prompt], "input", 1)
         tokenizer = served.tokenizer if ask.logprobs else None
-        speech = Speech(_object(ask, served.name), tokenizer, jobs.reader(chat), len(prompt))
+        speech = Speech(_object(ask, served.name), tokenizer, job_making.reader(chat), len(prompt))
 
         def keep() -> None:
             if ask.store:
@@ -73,7 +73,7 @@ def response_routes(models: Models, limits: Limits, shelf: Shelf | None = None) 
 
 
 async def _whole(job: Job, speech: Speech, keep: Callable[[], None]) -> Fields:
-    async for piece in jobs.pieces(job):
+    async for piece in job_making.pieces(job):
         speech.add(piece)
     keep()
     return speech.response
@@ -83,7 +83,7 @@ async def _events(job: Job, speech: Speech, keep: Callable[[], None]) -> AsyncIt
     for first in speech.open():
         yield first
     try:
-        async for piece in jobs.pieces(job):
+        async for piece in job_making.pieces(job):
             events = speech.add(piece)
             if piece.finish_reason:
                 keep()  # before the client can know of the end and ask for more

@@ -14,7 +14,7 @@ import asyncio
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from ingot.serve import jobs
+from ingot.serve import job_making
 from ingot.serve.answers import Answer
 from ingot.serve.asks import CompletionAsk
 from ingot.serve.chats import ChatAsk
@@ -36,13 +36,13 @@ def routes(models: Models, limits: Limits) -> APIRouter:
     async def chat(request: Request) -> Response:
         ask = await read(request, limits, ChatAsk)
         served = models.find(ask.model, request, ask.user)
-        prompt = await asyncio.to_thread(jobs.conversation, served, ask)
-        job = jobs.job(served, ask, [prompt], "messages", ask.n)
+        prompt = await asyncio.to_thread(job_making.conversation, served, ask)
+        job = job_making.job(served, ask, [prompt], "messages", ask.n)
         tokenizer = served.tokenizer if ask.logprobs else None
         answer = Answer(
             job=job,
             form=CHAT,
-            voices=[ChatVoice(tokenizer, jobs.reader(ask)) for _ in job.prompts],
+            voices=[ChatVoice(tokenizer, job_making.reader(ask)) for _ in job.prompts],
             model=served.name,
             prompt_tokens=len(prompt),
         )
@@ -52,8 +52,8 @@ def routes(models: Models, limits: Limits) -> APIRouter:
     async def complete(request: Request) -> Response:
         ask = await read(request, limits, CompletionAsk)
         served = models.find(ask.model, request, ask.user)
-        prompts = await asyncio.to_thread(jobs.texts, served, ask)
-        job = jobs.job(served, ask, prompts, "prompt", ask.made)
+        prompts = await asyncio.to_thread(job_making.texts, served, ask)
+        job = job_making.job(served, ask, prompts, "prompt", ask.made)
         answer = Answer(
             job=job,
             form=COMPLETION,

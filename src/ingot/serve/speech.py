@@ -18,7 +18,7 @@ import uuid
 from typing import Any
 
 from ingot.serve.protocol import ApiError, event
-from ingot.serve.tools import Reader
+from ingot.serve.tool_calls import Reader
 from ingot.serve.voices import chat_logprobs, read
 from ingot.serve.worker import Piece
 from ingot.tokenizer import Tokenizer

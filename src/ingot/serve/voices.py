@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
-from ingot.serve.tools import Reader, Said
+from ingot.serve.tool_calls import Reader, Said
 from ingot.serve.worker import Piece
 from ingot.tokenizer import Tokenizer
 

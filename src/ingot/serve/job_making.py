@@ -11,7 +11,7 @@ from ingot.serve.asks import CHOICES, Ask, CompletionAsk
 from ingot.serve.chats import ChatAsk
 from ingot.serve.models import Served
 from ingot.serve.protocol import invalid, short
-from ingot.serve.tools import FORCED, Reader
+from ingot.serve.tool_calls import FORCED, Reader
 from ingot.serve.worker import Job, Piece
 from ingot.tokenizer.rendering import encode
 
