@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from ingot.errors import ConfigError
-from ingot.inference.sampling import Rows, Sampling, draw, likeliest, log_total, sample, uniform
+from ingot.inference.sampling import Rows, Sampling, draw, likeliest, sample, told, uniform
 from ingot.inference.truncation import highest, threshold, typical
 
 BITS = 2**64 - 1
@@ -186,14 +186,16 @@ def test_what_a_row_may_sample_does_not_depend_on_its_company() -> None:
 def test_the_first_of_equal_logits_wins_and_nan_is_not_hidden() -> None:
     logits = torch.tensor([[0.0, 3.0, 3.0], [torch.nan, 1.0, 2.0]])
     assert likeliest(logits).tolist() == [1, 0]
-    assert log_total(logits)[1].isnan()
+    assert told(logits, torch.tensor([1, 1]))[1].isnan()
 
 
 @settings(deadline=None)
 @given(st.integers(0, 2**32), st.floats(0.01, 1e4))
-def test_the_total_is_that_of_logsumexp(seed: int, spread: float) -> None:
+def test_what_a_token_is_told_is_its_logit_less_the_total(seed: int, spread: float) -> None:
     logits = torch.randn(3, 70, generator=torch.Generator().manual_seed(seed)) * spread
-    torch.testing.assert_close(log_total(logits), logits.double().logsumexp(-1).float())
+    tokens = torch.tensor([0, 30, 69])
+    expected = logits.double()[torch.arange(3), tokens] - logits.double().logsumexp(-1)
+    torch.testing.assert_close(told(logits, tokens), expected.float())
 
 
 def test_draw_never_takes_what_has_no_probability() -> None:

@@ -301,7 +301,7 @@ class Engine(Asking):
             if stored + length == len(tokens):
                 new += entry.guesses
                 wanted = 1 + len(entry.guesses)
-            if len(entry.request.prompt_logprobs) < self._asked(entry):
+            if self._unscored(entry):
                 wanted = len(new)
             segments.append(Segment(new, stored, entry.table, wanted))
         return segments
@@ -315,14 +315,14 @@ class Engine(Asking):
         end = 0
         for (entry, length), segment in zip(pieces, segments, strict=True):
             first, end = end, end + segment.wanted
-            if len(entry.request.prompt_logprobs) < self._asked(entry):
+            if self._unscored(entry):
                 self._note_prompt(entry.request, segment.stored, logits[first:end])
             self._schedule.computed(entry, length)
             if entry.stored < len(entry.tokens):
                 continue
-            rows = range(end - 1 - len(entry.guesses), end)
-            origin += rows
-            entries += [entry] * len(rows)
+            for row in range(end - 1 - len(entry.guesses), end):
+                origin.append(row)
+                entries.append(entry)
             if entry.twins:
                 twins = self._schedule.fork(entry)
                 for twin in twins:
@@ -372,9 +372,10 @@ class Engine(Asking):
             self._speculation.forget(entry.request)
         del self._entries[entry.request]
 
-    def _asked(self, entry: Entry) -> int:
-        """How many of its prompt's probabilities a request asks for."""
-        return len(entry.request.prompt) if entry.request.sampling.prompt_logprobs else 0
+    def _unscored(self, entry: Entry) -> bool:
+        """Whether a request asks for probabilities of its prompt that are not there yet."""
+        request = entry.request
+        return request.sampling.prompt_logprobs and len(request.prompt_logprobs) < len(request.prompt)
 
     def _note_prompt(self, request: Request, first: int, logits: Tensor) -> None:
         """Notes the probabilities of a prompt's tokens, given the logits [m, v] at places from `first` on."""

@@ -81,7 +81,9 @@ class Runners:
         self, runner: Runner, segments: Sequence[Segment], pages: Pages, tables: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         pass_ = assemble(segments, self._device, tables)
-        return runner(pass_, pages), pass_.positions[pass_.wanted] + 1
+        alone = len(pass_.wanted) == len(pass_.positions)  # every token's logits are wanted
+        places = pass_.positions if alone else pass_.positions.index_select(0, pass_.wanted)
+        return runner(pass_, pages), places + 1
 
     def _look_for_a_faster(self, pages: Pages) -> None:
         """Takes the compiled step, where it has come and reads the pages that are there."""

@@ -193,8 +193,7 @@ def sample(logits: Tensor, rows: Rows, places: Tensor) -> tuple[Tensor, Tensor]:
         tokens = draw(distribution(wanted, rows), uniform(rows.seed, places))
         if rows.greedy:
             tokens = torch.where(rows.temperature == 0, likeliest(wanted), tokens)
-    chosen = logits.gather(-1, tokens[:, None]).squeeze(-1)
-    return tokens, chosen - log_total(logits)
+    return tokens, told(logits, tokens)
 
 
 def distribution(wanted: Tensor, rows: Rows) -> Tensor:
@@ -227,15 +226,6 @@ def likeliest(logits: Tensor) -> Tensor:
     return logits.argmax(-1)
 
 
-def log_total(logits: Tensor) -> Tensor:
-    """Returns the logarithm of the sum of each row's exponentials, [b] float32.
-
-    The best probability is one over that sum relative to the best logit; softmax runs in one pass,
-    where `logsumexp` of many rows takes twice as long.
-    """
-    return logits.amax(-1) - logits.softmax(-1).amax(-1).log()
-
-
 def alternatives(logits: Tensor, count: int) -> list[list[tuple[int, float]]]:
     """Returns the likeliest tokens of every row under the model itself, best first.
 
@@ -247,11 +237,11 @@ def alternatives(logits: Tensor, count: int) -> list[list[tuple[int, float]]]:
         For each row, tokens with the natural logarithms of their probabilities.
     """
     logits = logits.float()
-    high = logits.topk(min(count, logits.shape[-1]))
-    logprobs = high.values - log_total(logits)[:, None]
+    tokens = logits.topk(min(count, logits.shape[-1])).indices
+    logprobs = logits.log_softmax(-1).gather(-1, tokens)
     return [
         list(zip(row, values, strict=True))
-        for row, values in zip(high.indices.tolist(), logprobs.tolist(), strict=True)
+        for row, values in zip(tokens.tolist(), logprobs.tolist(), strict=True)
     ]
 
 
@@ -262,8 +252,7 @@ def told(logits: Tensor, tokens: Tensor) -> Tensor:
         logits: [b, v], where the row before a prompt's token stands.
         tokens: [b] int64.
     """
-    logits = logits.float()
-    return logits.gather(-1, tokens[:, None]).squeeze(-1) - log_total(logits)
+    return logits.float().log_softmax(-1).gather(-1, tokens[:, None]).squeeze(-1)
 
 
 def draw(probabilities: Tensor, numbers: Tensor) -> Tensor:

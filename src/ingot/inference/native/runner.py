@@ -33,9 +33,9 @@ class NativeRunner:
     """Computes passes in one call, without PyTorch.
 
     A request's logits are the same bit for bit whatever other requests are in the pass and however its
-    prompt is cut into pieces. Weights that are changed in place are noticed before the next pass; what
-    PyTorch itself does not notice (`parameter.data.copy_`, another object in a parameter's place) takes a
-    call of `refresh`.
+    prompt is cut into pieces. Weights that are changed in place are noticed by the next pass that reads a
+    prompt; what PyTorch itself does not notice (`parameter.data.copy_`, another object in a parameter's
+    place) takes a call of `refresh`.
 
     Args:
         model: one that is not `unsupported`; it is kept, and its weights a second time, packed.
@@ -73,7 +73,9 @@ class NativeRunner:
         Raises:
             RequestError: the pass names tokens, places or pages that do not exist.
         """
-        self._packed.follow()
+        # Looking at every weight costs as much as a tenth of a small model's step.
+        if len(pass_.tokens) > len(pass_.stored) or not pass_.stored.all():
+            self._packed.follow()
         pages.lay_out(self._layout, self.dtype)
         for layer, (keys, values) in enumerate(zip(pages.keys, pages.values, strict=True)):
             self._keys[layer], self._values[layer] = keys.data_ptr(), values.data_ptr()
@@ -81,7 +83,7 @@ class NativeRunner:
             raise RequestError(f"the pages hold {keys.dtype}, the step {self.dtype}", where="cache")
         tensors = {name: getattr(pass_, name).contiguous() for name in TYPES}
         for name, tensor in tensors.items():
-            if tensor.dtype != TYPES[name] or tensor.device.type != "cpu":
+            if tensor.dtype != TYPES[name] or not tensor.is_cpu:
                 raise RequestError(f"{name} are {tensor.dtype} on {tensor.device}", where="pass")
         logits = torch.empty(len(pass_.wanted), self._vocabulary)
         call = Call(
