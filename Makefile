@@ -4,6 +4,7 @@
 #              LLAMA=llama.cpp's programs), into docs/benchmarks.md
 #
 # Variables: MINUTES=12  DATA=path  OUT=runs/demo  SEED=0  TORCH_INDEX=url  PYTHON=python3  SLOW=1
+#            JOBS=2 (processes that tests run in; each wants about 2 GB of memory)
 
 MINUTES ?= 12
 DATA ?=
@@ -11,6 +12,7 @@ OUT ?= runs/demo
 SEED ?= 0
 TORCH_INDEX ?=
 PYTHON ?=
+JOBS ?= 2
 
 SHELL := /bin/bash
 BIN := .venv/bin
@@ -23,7 +25,7 @@ demo: .venv/.core
 	@$(BIN)/ingot demo --minutes $(MINUTES) $(if $(DATA),--data "$(DATA)") --out "$(OUT)" --seed $(SEED)
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

@@ -70,10 +70,19 @@ def test_further_on_counts_the_later_bytes_only() -> None:
     assert studies.bits_per_byte(model, text, 5, "cpu") == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_command_runs_and_a_wrong_study_is_named() -> None:
-    done = CliRunner().invoke(app, ["bench", "architectures", "sizes", "--quick", "--json", "--steps", "20"])
+@pytest.mark.parametrize(
+    ("study", "length"),
+    [
+        pytest.param("sizes", ["--quick"], marks=pytest.mark.slow),
+        ("positions", ["--steps", "10", "--seeds", "2"]),
+    ],
+)
+def test_the_command_runs_and_a_wrong_study_is_named(study: str, length: list[str]) -> None:
+    done = CliRunner().invoke(app, ["bench", "architectures", study, "--json", *length])
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
-    assert len(told["results"]) == 8 and all(len(one["bits_per_byte"]) == 2 for one in told["results"])
+    assert len(told["results"]) == len(STUDIES[study]) and all(
+        len(one["bits_per_byte"]) == 2 for one in told["results"]
+    )
     with pytest.raises(ConfigError, match="unknown study 'position'"):
         study_of("position")

@@ -52,6 +52,7 @@ def test_both_loops_train_the_same_model(tmp_path: Path) -> None:
     assert json.loads(saved.read_text()) == result
 
 
+@pytest.mark.slow
 def test_throughput_checks_that_the_work_is_the_same() -> None:
     pytest.importorskip("transformers")
     result = run("train_throughput")
@@ -64,6 +65,7 @@ def test_throughput_checks_that_the_work_is_the_same() -> None:
     assert result["ours"] > 0
 
 
+@pytest.mark.slow
 def test_every_way_to_answer_says_the_same_in_float32() -> None:
     pytest.importorskip("transformers")
     details = run("speedup")["details"]
@@ -84,6 +86,7 @@ def test_without_a_gpu_nothing_is_claimed() -> None:
     assert all(claim["met"] is None for claim in result["details"]["claims"])
 
 
+@pytest.mark.slow
 def test_time_to_loss_scores_what_it_trained(tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text("the quick brown fox jumps over the lazy dog; " * 400)

@@ -20,6 +20,25 @@ class Outcome(NamedTuple):
 
 
 @pytest.fixture
+def known_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has updates that are timed be made, and said to take 100 ms: no busy neighbour changes a plan."""
+    from ingot.stages import measuring
+
+    timed = measuring.time_update
+
+    def paced(*arguments: Any) -> Callable[..., float]:
+        update = timed(*arguments)
+
+        def seconds(batch: Any) -> float:
+            update(batch)
+            return 0.1
+
+        return seconds
+
+    monkeypatch.setattr(measuring, "time_update", paced)
+
+
+@pytest.fixture
 def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
     """Calls the command line in this process."""
     monkeypatch.setattr(signal, "signal", lambda *arguments: None)

@@ -171,6 +171,7 @@ def test_a_reader_that_leaves_early_is_no_error(small_run: Path) -> None:
     assert "Traceback" not in found.stderr
 
 
+@pytest.mark.usefixtures("known_pace")
 def test_plan_as_json(run, tmp_path: Path, tiny_corpus: Path) -> None:
     outcome = run("plan", "pretrain", "--quick", f"data={tiny_corpus}", "--out", tmp_path / "run", "--json")
     assert outcome.status == 0
@@ -224,6 +225,6 @@ def test_signals(tmp_path: Path, number: signal.Signals, status: int, word: str)
         assert process.stdout is not None
         assert process.stdout.readline() == "working\n"
         process.send_signal(number)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=300)
     assert process.returncode == status
     assert errors.strip() == f"{word}; the same command goes on from here"

@@ -71,6 +71,7 @@ def test_schedules_are_drawn_and_shown(run: Run, tmp_path: Path) -> None:
     assert status == 2 and "'.txt'" in error
 
 
+@pytest.mark.usefixtures("known_pace")
 def test_a_recipe_of_one_stage_is_planned_on_this_machine(run: Run, tiny_corpus: Path) -> None:
     status, out, _ = run("--quick", f"data={tiny_corpus}", "--minutes", 0.4, "--json", recipe="pretrain")
     assert status == 0

@@ -130,7 +130,7 @@ def test_labelling_over_http_and_ctrl_c(tmp_path: Path) -> None:
         said = running.stdout.readline()
         found = re.search(r"12 pairs at http://127\.0\.0\.1:(\d+)", said)
         assert found is not None, said
-        connection = http.client.HTTPConnection("127.0.0.1", int(found[1]), timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", int(found[1]), timeout=60)
         connection.request("GET", "/")
         assert b'let annotator = "Ann"' in connection.getresponse().read()
         connection.request("GET", "/api/pair?annotator=Ann")
@@ -141,7 +141,7 @@ def test_labelling_over_http_and_ctrl_c(tmp_path: Path) -> None:
         connection.close()
     finally:
         running.send_signal(signal.SIGINT)
-        status = running.wait(20)
+        status = running.wait(120)
         running.stdout.close()
     assert status == 0
     (line,) = (tmp_path / "pairs.judgements.jsonl").read_text().splitlines()

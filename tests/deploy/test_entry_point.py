@@ -51,7 +51,7 @@ def started(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[St
     with subprocess.Popen(command, env=given, cwd=home, stdout=subprocess.DEVNULL) as process:
         try:
             until = time.monotonic() + 240
-            while subprocess.run(check, env=given, capture_output=True, timeout=30).returncode != 0:
+            while subprocess.run(check, env=given, capture_output=True, timeout=120).returncode != 0:
                 assert process.poll() is None and time.monotonic() < until
                 time.sleep(0.2)
             yield Started(process, f"http://127.0.0.1:{port}")
@@ -62,7 +62,7 @@ def started(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[St
 def status_of(url: str, key: str | None = None) -> int:
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10) as response:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=60) as response:
             return response.status
     except urllib.error.HTTPError as error:
         return error.code
@@ -79,7 +79,7 @@ def test_probes_and_prometheus_get_what_the_files_ask_for(started: Started) -> N
     assert status_of(f"{started.url}/ready") == 200
     assert status_of(f"{started.url}/metrics") == 401
     request = urllib.request.Request(f"{started.url}/metrics", headers={"Authorization": f"Bearer {KEY}"})
-    with urllib.request.urlopen(request, timeout=10) as response:
+    with urllib.request.urlopen(request, timeout=60) as response:
         published = response.read().decode()
     named = [one for one in vars(monitoring).values() if isinstance(one, str) and one.startswith("vllm:")]
     assert [one for one in named if one not in published] == []
@@ -88,4 +88,4 @@ def test_probes_and_prometheus_get_what_the_files_ask_for(started: Started) -> N
 def test_it_ends_when_told(started: Started) -> None:
     """The last of this file: nothing answers after it."""
     started.process.send_signal(signal.SIGTERM)
-    assert started.process.wait(timeout=60) == 0
+    assert started.process.wait(timeout=300) == 0

@@ -79,7 +79,7 @@ def test_bentoml_itself_takes_the_service(tiny: Path, tmp_path: Path) -> None:
     deploy_folder(tiny, "bentoml", tmp_path / "out")
     program = "import service; print(sorted(service.Served.apis), service.Served.apis['generate'].batchable)"
     ended = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path / "out", capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", program], cwd=tmp_path / "out", capture_output=True, text=True, timeout=300
     )
     assert "['generate'] True" in ended.stdout, ended.stderr
 

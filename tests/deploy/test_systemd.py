@@ -72,7 +72,7 @@ def test_systemd_takes_it(deployment: Deployment, tmp_path: Path, device: str) -
             ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", str(tmp_path / name)],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
         )
         complaints = [line for line in ended.stderr.splitlines() if name in line]
         assert not complaints, ended.stderr
@@ -86,7 +86,7 @@ def test_systemd_finds_little_exposed(deployment: Deployment, tmp_path: Path) ->
             ["systemd-analyze", "security", "--offline=true", "--threshold=25", str(tmp_path / name)],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
         )
         if "Overall exposure level" not in ended.stdout:
             pytest.skip("this systemd-analyze cannot judge files")

@@ -151,7 +151,7 @@ def test_the_environment_says_which_hub(made: Make, tmp_path: Path) -> None:
         known = os.environ | {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": server.address, "HF_TOKEN": server.token}
         known |= {"HF_HOME": str(tmp_path / "home"), "no_proxy": "127.0.0.1", "NO_PROXY": "127.0.0.1"}
         command = [sys.executable, "-c", program, str(folder), str(tmp_path / "again")]
-        done = subprocess.run(command, env=known, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, env=known, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "again" / "model.safetensors").read_bytes() == (
         folder / "model.safetensors"

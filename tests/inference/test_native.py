@@ -59,6 +59,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "waves": {"positions": "sinusoidal", "activation": "squared_relu"},
     "sinks": {"sinks": True, "activation": "geglu", "window": 50},
     "no positions": {"positions": None},
+    "smollm3": {"unturned_layers": (1,), "head_norm": None},
     "stretched": {"rope_scaling": RopeScaling(kind="linear", factor=3.0)},
 }  # fmt: skip
 

@@ -17,9 +17,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ingot.errors import ArtifactError
+from ingot.inference.native import packing as native
+from ingot.inference.native.runner import runner as native_runner
 from ingot.inference.paged_attention import TorchRunner
 from ingot.inference.pages import PAGE, Pages, pages_for
-from ingot.inference.passes import Segment, assemble
+from ingot.inference.passes import Runner, Segment, assemble
 from ingot.models import huggingface
 from ingot.models.decoder import Decoder, DecoderConfig
 from ingot.models.families import FAMILIES, by_parts, rules, shapes
@@ -65,6 +67,13 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("LlamaConfig", SIZES),
     "llama 3": ("LlamaConfig", SIZES | {"rope_parameters": LLAMA3, "tie_word_embeddings": True}),
     "llama with biases": ("LlamaConfig", SIZES | {"attention_bias": True, "mlp_bias": True, "head_dim": 12}),
+    "smollm3": ("SmolLM3Config", SIZES | {"tie_word_embeddings": True, "pad_token_id": 0}),
+    "smollm3 with windows and biases": (
+        "SmolLM3Config",
+        SIZES
+        | {"use_sliding_window": True, "sliding_window": 7, "no_rope_layers": [1, 0, 0, 1]}
+        | {"attention_bias": True, "mlp_bias": True, "pad_token_id": 0, "tie_word_embeddings": False},
+    ),
     "mistral": ("MistralConfig", SIZES | {"sliding_window": 7}),
     "mistral without window": ("MistralConfig", SIZES | {"sliding_window": None}),
     "qwen2": ("Qwen2Config", SIZES | {"tie_word_embeddings": True}),
@@ -84,7 +93,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "phi3 long": (
         "Phi3Config",
         SIZES
-        | {"max_position_embeddings": 256, "original_max_position_embeddings": 64, "pad_token_id": 0}
+        | {"max_position_embeddings": 256, "original_max_position_embeddings": 8, "pad_token_id": 0}
         | {"rope_parameters": LONG},
     ),
 }
@@ -115,7 +124,7 @@ class Fed:
     """
 
     def __init__(self, model: Decoder, texts: int) -> None:
-        self.runner = TorchRunner(model)
+        self.runner: Runner = TorchRunner(model)
         self.pages = Pages(texts * pages_for(model.config.context))
         self.tables = [array("i") for _ in range(texts)]
         self.stored = [0] * texts
@@ -181,6 +190,25 @@ def test_their_generate_makes_our_tokens(tmp_path: Path) -> None:
     (made,) = greedy(huggingface.load(tmp_path), [prompt], 24)
     (text,) = model.generate(prompt[None], max_new_tokens=24, do_sample=False, pad_token_id=0).tolist()
     assert text[19:] == made
+
+
+@pytest.mark.parametrize("name", ["smollm3", "smollm3 with windows and biases"])
+@torch.no_grad()
+def test_layers_without_rotation_in_every_runner(tmp_path: Path, name: str) -> None:
+    """PyTorch over pages, and the compiled step where there is a compiler, one token after another."""
+    model, tokens = theirs(name), some_tokens(60)[:1]
+    model.save_pretrained(tmp_path)
+    ours, wanted = huggingface.load(tmp_path).requires_grad_(False), model(tokens).logits[0]
+    turned = huggingface.load(tmp_path)
+    turned.config = turned.config.model_copy(update={"unturned_layers": ()})
+    assert (turned(tokens).logits[0] - wanted).abs().max() > 0.1  # the test would see it
+    assert native.unsupported(ours) is None
+    for compiled in (None, native_runner(ours)):
+        fed = Fed(ours, 1)
+        fed.runner = compiled or fed.runner
+        fed.read(tokens[:, :30].tolist())
+        for place in range(30, 60):
+            assert (fed.read(tokens[:, place, None].tolist())[0] - wanted[place]).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -265,7 +293,7 @@ def _read(folder: Path, raw: dict[str, Any]) -> DecoderConfig:
 # ---- published sizes
 
 
-@pytest.mark.parametrize("kind", ["GPT2", "GPTNeoX", "Mistral", "Gemma2", "Olmo2", "Phi3"])
+@pytest.mark.parametrize("kind", ["GPT2", "GPTNeoX", "Mistral", "Gemma2", "Olmo2", "Phi3", "SmolLM3"])
 def test_their_default_size_has_as_many_parameters_as_theirs(kind: str) -> None:
     config = getattr(transformers, f"{kind}Config")()
     with torch.device("meta"):
@@ -290,6 +318,7 @@ PARTS = {
     "rotary_share": st.sampled_from([1.0, 0.5]),
     "window": st.sampled_from([None, 4]),
     "local_layers": st.sampled_from([None, (0, 2)]),
+    "unturned_layers": st.sampled_from([(), (1,), (0, 2)]),
     "tied": st.booleans(),
     "sinks": st.booleans(),
     "score_cap": st.sampled_from([None, 5.0]),

@@ -257,13 +257,13 @@ def test_whatever_is_lacking_is_no_error(
     lacking: str, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(device, "instruction_sets", lambda: frozenset(build.SETS))
-    monkeypatch.setattr(build, "_tiles_allowed", lambda: True)
+    monkeypatch.setattr(build, "tiles_allowed", lambda: True)
     monkeypatch.setattr(build, "openmp", lambda: Path("/lib/libgomp.so.1"))
     monkeypatch.setattr(device, "compiler", lambda: sys.executable)  # which compiles nothing
     if lacking == "instructions":
         monkeypatch.setattr(device, "instruction_sets", lambda: frozenset(build.SETS) - {"amx_bf16"})
     elif lacking == "permission":
-        monkeypatch.setattr(build, "_tiles_allowed", lambda: False)
+        monkeypatch.setattr(build, "tiles_allowed", lambda: False)
     elif lacking == "threads":
         monkeypatch.setattr(build, "openmp", lambda: None)
     elif lacking == "compiler":

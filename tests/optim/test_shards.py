@@ -29,7 +29,7 @@ def give(joint: Joint, seed: int) -> None:
 def compare(rank: int, file: str) -> None:
     torch.set_num_threads(1)
     store = dist.FileStore(file, RANKS)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=RANKS, timeout=timedelta(seconds=60))
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=RANKS, timeout=timedelta(seconds=300))
     from torch.distributed.fsdp import fully_shard
 
     mesh = torch.distributed.device_mesh.init_device_mesh("cpu", (RANKS,))

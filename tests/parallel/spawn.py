@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 MOST = 4
-SECONDS = 120
+SECONDS = 300
 
 
 class Crew:

@@ -61,9 +61,10 @@ def test_a_kill_in_mid_save_leaves_the_last_checkpoint_for_any_number_of_ranks(
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
         process.communicate()
-    end_of_patience = time.monotonic() + 1
+    end_of_patience = time.monotonic() + 5
     while any(map(alive, pids)) and time.monotonic() < end_of_patience:
         time.sleep(0.01)
+    lingering = any(map(alive, pids))
     found = ShardedStore(folder, 2, ALONE).newest()
     assert found is not None
     assert found.step >= 3
@@ -73,7 +74,7 @@ def test_a_kill_in_mid_save_leaves_the_last_checkpoint_for_any_number_of_ranks(
     assert end is not None
     assert (end.step, end.state["ranks"]) == (found.step + 2, 3)
     names = sorted(path.name for path in folder.iterdir())
-    if any(map(alive, pids)):  # nobody here buries the dead, and half-made folders of the living stay
+    if lingering:  # nobody here buries the dead, and half-made folders of the living stay
         names = [name for name in names if not name.startswith(".")]
     assert names == [f"step-{end.step - 1:08d}", f"step-{end.step:08d}"]
 

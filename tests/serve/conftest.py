@@ -1,8 +1,10 @@
 """A tiny random model in a folder, and a server over it."""
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 import torch
 from servers import Running, running
@@ -12,6 +14,13 @@ from ingot.models.decoder import DecoderConfig
 from ingot.tokenizer import Tokenizer
 
 TEXT = "def add(a, b):\n    return a + b\n\nHello, how are you? Grüße! 日本語\n" * 20
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has clients wait a minute: the 5 seconds that are httpx's own may pass on a crowded machine."""
+    for name in ("get", "post", "request", "stream"):
+        monkeypatch.setattr(httpx, name, functools.partial(getattr(httpx, name), timeout=60))
 
 
 @pytest.fixture(scope="session")

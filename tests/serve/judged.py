@@ -28,9 +28,9 @@ def judged(url: str, **options: Any) -> openai.OpenAI:
         body = response.read()
         validate(response.url.path, response.status_code, response.headers.get("content-type", ""), body)
 
-    http = httpx.Client(event_hooks={"response": [look]}, timeout=30)
+    http = httpx.Client(event_hooks={"response": [look]}, timeout=60)
     return openai.OpenAI(
-        base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=30, http_client=http, **options
+        base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=60, http_client=http, **options
     )
 
 

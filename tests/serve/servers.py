@@ -16,6 +16,7 @@ from ingot.serve.limits import Limits
 from ingot.serve.listen import listen, make_server, url_of
 from ingot.serve.metrics import Metrics
 from ingot.serve.models import Models
+from ingot.serve.prompt_log import PromptLog
 from ingot.serve.routing import Routing
 from ingot.serve.serving import AdapterSource, Source, fill
 
@@ -44,9 +45,11 @@ def running(
     others: Sequence[Source] = (),
     adapters: Sequence[AdapterSource] = (),
     routing: Routing | None = None,
+    prompts: Path | None = None,
 ) -> Iterator[Running]:
     """Serves a model folder, and others, until the block ends."""
-    limits, life, metrics, models = limits or Limits(drain_seconds=2), Life(), Metrics(), Models(routing)
+    limits, life, metrics = limits or Limits(drain_seconds=2), Life(), Metrics()
+    models = Models(routing, None if prompts is None else PromptLog(prompts))
     keys = keys or Keys({} if key is None else {key: "tester"})
     with listen("127.0.0.1", 0) as socket:
         fill(models, metrics, [Source(folder), *others], adapters, limits, routing)
@@ -59,10 +62,10 @@ def running(
             yield Running(url_of(socket, "127.0.0.1"), app)
         finally:
             server.should_exit = True
-            thread.join(timeout=20)
+            thread.join(timeout=60)
 
 
-def until(true: Callable[[], bool], seconds: float = 20) -> None:
+def until(true: Callable[[], bool], seconds: float = 60) -> None:
     """Waits until something holds."""
     end = time.monotonic() + seconds
     while not true():

@@ -19,9 +19,19 @@ HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: 
 BODY = json.dumps({"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 2}).encode()
 
 
+PATIENT = LIMITS.model_copy(update={"head_seconds": 10})
+"""For what must not be cut off on a machine that is busy with other things."""
+
+
 @pytest.fixture(scope="module")
 def impatient(folder) -> Iterator[Running]:
     with running(folder, LIMITS) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def patient(folder) -> Iterator[Running]:
+    with running(folder, PATIENT) as started:
         yield started
 
 
@@ -56,7 +66,7 @@ def dribble(opened: socket.socket, data: bytes, pause: float = 0.05) -> float:
 
 def test_a_head_that_comes_byte_by_byte_is_cut_off_with_a_word(impatient: Running) -> None:
     with connect(impatient) as opened:
-        assert dribble(opened, HEAD * 2) < 5  # all of it would take 9 s
+        assert dribble(opened, HEAD * 4) < 15  # all of it would take 18 s
         answer = all_of(opened)
     if answer:  # the system may drop it together with the connection
         head, _, body = answer.partition(b"\r\n\r\n")
@@ -66,9 +76,7 @@ def test_a_head_that_comes_byte_by_byte_is_cut_off_with_a_word(impatient: Runnin
 
 def test_a_client_that_says_nothing_is_let_go(impatient: Running) -> None:
     with connect(impatient) as opened:
-        begin = time.monotonic()
-        assert all_of(opened) == b""
-        assert time.monotonic() - begin < 5
+        assert all_of(opened) == b""  # within the 10 s that the socket waits
 
 
 def test_a_client_that_stops_in_its_head_is_told(impatient: Running) -> None:
@@ -80,7 +88,7 @@ def test_a_client_that_stops_in_its_head_is_told(impatient: Running) -> None:
 def test_a_body_that_comes_byte_by_byte_is_cut_off(impatient: Running) -> None:
     with connect(impatient) as opened:
         opened.sendall(HEAD + b"content-length: 1000\r\n\r\n")
-        assert dribble(opened, b" " * 200) < 8
+        assert dribble(opened, b" " * 400) < 15  # all of it would take 20 s
         assert b"408" in all_of(opened).split(b"\r\n")[0]
 
 
@@ -88,13 +96,13 @@ def test_a_body_nobody_reads_is_cut_off_too(impatient: Running) -> None:
     """The answer (404) is sent at once, without reading the body; the connection must not live on it."""
     with connect(impatient) as opened:
         opened.sendall(HEAD.replace(b"/v1/chat/completions", b"/nothing") + b"content-length: 1000\r\n\r\n")
-        assert dribble(opened, b" " * 200) < 8
+        assert dribble(opened, b" " * 400) < 15
         assert all_of(opened).startswith(b"HTTP/1.1 404 ")
 
 
-def test_connections_are_kept_between_requests_and_for_pipelined_ones(impatient: Running) -> None:
+def test_connections_are_kept_between_requests_and_for_pipelined_ones(patient: Running) -> None:
     request = HEAD + f"content-length: {len(BODY)}\r\n\r\n".encode() + BODY
-    with connect(impatient) as opened:
+    with connect(patient) as opened:
         opened.sendall(request * 3 + request[:20])  # three, and the beginning of a fourth
         time.sleep(0.2)
         opened.sendall(request[20:])
@@ -112,17 +120,17 @@ def test_a_request_begun_behind_another_has_to_end_as_well(impatient: Running) -
     assert answers.count(b"HTTP/1.1 408 ") == 1
 
 
-def test_more_connections_than_allowed_are_refused_and_come_back_later(impatient: Running) -> None:
-    until(lambda: httpx.get(impatient.url + "/health").status_code == 200)
-    opened = [connect(impatient) for _ in range(LIMITS.connections)]
+def test_more_connections_than_allowed_are_refused_and_come_back_later(patient: Running) -> None:
+    until(lambda: httpx.get(patient.url + "/health").status_code == 200)
+    opened = [connect(patient) for _ in range(LIMITS.connections)]
     try:
-        with connect(impatient) as extra:
+        with connect(patient) as extra:
             answer = all_of(extra)
         assert answer.startswith(b"HTTP/1.1 503 ") and b"retry-after" in answer
     finally:
         for one in opened:
             one.close()
-    until(lambda: httpx.get(impatient.url + "/health").status_code == 200)
+    until(lambda: httpx.get(patient.url + "/health").status_code == 200)
 
 
 def test_a_client_that_does_not_read_is_let_go(impatient: Running) -> None:
@@ -134,6 +142,7 @@ def test_a_client_that_does_not_read_is_let_go(impatient: Running) -> None:
         with contextlib.suppress(OSError):  # let go while still asking
             opened.sendall(b"GET /openapi.json HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n" * asked)
         time.sleep(LIMITS.send_seconds * 3)
+        until(lambda: impatient.life.busy == 0)  # a crowded machine may look at its clock late
         got = len(all_of(opened))
     assert got < size * asked / 2
     until(lambda: impatient.life.busy == 0)

@@ -87,10 +87,10 @@ def test_answers_that_outlast_the_deadline_end_with_a_word(folder) -> None:
         slow_down(server, 0.05)
         whole: list[httpx.Response] = []
         thread = threading.Thread(
-            target=lambda: whole.append(httpx.post(server.url + CHAT, json=LONG, timeout=30))
+            target=lambda: whole.append(httpx.post(server.url + CHAT, json=LONG, timeout=60))
         )
         thread.start()
-        with httpx.stream("POST", server.url + CHAT, json=LONG | {"stream": True}, timeout=30) as response:
+        with httpx.stream("POST", server.url + CHAT, json=LONG | {"stream": True}, timeout=60) as response:
             lines = response.iter_lines()
             next(lines)
             until(lambda: len(server.ingot.engine.active) == 2)
@@ -98,7 +98,7 @@ def test_answers_that_outlast_the_deadline_end_with_a_word(folder) -> None:
             server.life.drain(0.3)
             rest = [line for line in lines if line]
         thread.join()
-        assert time.monotonic() - begin < 5  # 400 tokens would take 20 s
+        assert time.monotonic() - begin < 15  # 400 tokens would take 20 s
         assert rest[-1] == "data: [DONE]"
         assert json.loads(rest[-2].removeprefix("data: "))["error"]["code"] == "draining"
         assert whole[0].status_code == 503
@@ -111,6 +111,14 @@ def _gone(url: str) -> bool:
     except httpx.TransportError:
         return True
     return False
+
+
+def _ends(url: str) -> bool:
+    """Whether a server says that it drains, or says nothing any more."""
+    try:
+        return httpx.get(url + "/ready", timeout=10).status_code == 503
+    except httpx.TransportError:
+        return True
 
 
 @contextmanager
@@ -144,16 +152,16 @@ def process(folder: Path, *words: str) -> Iterator[tuple[subprocess.Popen, str]]
 
 def test_a_second_signal_ends_it_at_once(folder) -> None:
     with process(folder, "--drain", "600") as (server, address):
-        connection = http.client.HTTPConnection(address, timeout=30)
+        connection = http.client.HTTPConnection(address, timeout=60)
         body = json.dumps({"prompt": "Hello", "max_tokens": 500, "ignore_eos": True, "n": 16, "stream": True})
         connection.request("POST", "/v1/completions", body, {"content-type": "application/json"})
         response = connection.getresponse()
         assert response.status == 200
         # Nothing is read from here on, so that the answer cannot finish before the signals.
         server.send_signal(signal.SIGTERM)
-        time.sleep(0.05)
+        until(lambda: _ends(f"http://{address}"))  # two signals at once may count as one
         server.send_signal(signal.SIGTERM)
-        assert server.wait(timeout=10) in (0, -signal.SIGTERM)
+        assert server.wait(timeout=60) in (0, -signal.SIGTERM)
         connection.close()
 
 
@@ -165,7 +173,7 @@ def test_a_model_that_cannot_be_loaded_ends_it_with_a_word(folder, tmp_path: Pat
     weights = broken / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     command = [sys.executable, "-m", "ingot", "serve", str(broken), "--port", "0"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ") and "Traceback" not in done.stderr
 
@@ -175,5 +183,5 @@ def test_a_model_that_cannot_be_loaded_ends_it_with_a_word(folder, tmp_path: Pat
 )
 def test_settings_that_cannot_be_used_end_it_with_a_word(folder, words: list[str]) -> None:
     command = [sys.executable, "-m", "ingot", "serve", str(folder), "--port", "0", *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr

@@ -1,6 +1,7 @@
 """The worker: what crosses between the event loop and the engine's thread, with a scripted engine."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -8,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from ingot.errors import RequestError
-from ingot.inference.engine import Usage
+from ingot.inference.asking import Asking
 from ingot.inference.request import Request
 from ingot.inference.sampling import Sampling
 from ingot.inference.text import Transcript
+from ingot.inference.usage import Usage
 from ingot.serve.protocol import ApiError
 from ingot.serve.worker import Job, Worker
 
@@ -23,7 +25,7 @@ class Letters:
         return bytes([token])
 
 
-class Scripted:
+class Scripted(Asking):
     """An engine that says 'a', 'b', 'c' ... to everybody, as many as asked for."""
 
     def __init__(self, slots: int = 2, seconds: float = 0.002) -> None:
@@ -32,6 +34,9 @@ class Scripted:
         self.waiting: list[Request] = []
         self.steps = 0
         self.before: Callable[[], None] = lambda: None
+
+    def room(self, prompt_tokens: int) -> int:
+        return 1000
 
     def submit(self, prompt, sampling, stop_ids, **options) -> Request:
         if not prompt:
@@ -92,7 +97,7 @@ def played(play, engine: Scripted | None = None, **options) -> None:
         worker = Worker(engine or Scripted(), frozenset(), **({"waiting": 10} | options))
         worker.start()
         try:
-            await asyncio.wait_for(play(worker), 20)
+            await asyncio.wait_for(play(worker), 60)
         finally:
             worker.stop()
 
@@ -231,11 +236,13 @@ def test_work_is_called_between_steps_and_counts_as_taken() -> None:
             await worker.call(lambda: 1 // 0)
         worker.cancel(running)
         await settled(worker)
-        slow = [asyncio.ensure_future(worker.call(time.sleep, 0.05)) for _ in range(worker.capacity)]
+        go = threading.Event()
+        slow = [asyncio.ensure_future(worker.call(go.wait, 20)) for _ in range(worker.capacity)]
         await asyncio.sleep(0)
         with pytest.raises(ApiError) as refused:
             await worker.call(time.sleep, 0)
         assert refused.value.status == 429
+        go.set()
         await asyncio.gather(*slow)
         assert worker.taken == 0
 
@@ -245,10 +252,13 @@ def test_work_is_called_between_steps_and_counts_as_taken() -> None:
 def test_a_call_whose_caller_left_is_not_made() -> None:
     async def play(worker: Worker) -> None:
         made: list[int] = []
-        first = asyncio.ensure_future(worker.call(time.sleep, 0.1))
+        go = threading.Event()
+        first = asyncio.ensure_future(worker.call(go.wait, 20))
         second = asyncio.ensure_future(worker.call(made.append, 1))
         await asyncio.sleep(0.02)
         second.cancel()
+        await asyncio.sleep(0)
+        go.set()
         await first
         await settled(worker)
         assert made == []
@@ -277,7 +287,7 @@ def test_tokens_are_told_to_whoever_counts_them() -> None:
         for streamed in (True, False):
             counted: list[int] = []
             one = job(3, 3, tokens=6, streamed=streamed)
-            one.told = counted.append
+            one.listeners.append(lambda piece, counted=counted: counted.append(len(piece.tokens)))
             worker.submit(one)
             await settled(worker)
             assert sum(counted) == 12

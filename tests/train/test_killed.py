@@ -46,10 +46,14 @@ class Forgetful(nn.Module):
 class Hostile(WindowStream):
     """Step 8 is spoilt, and so are 21 to 25 in the first order: one skip, and one rollback."""
 
+    gate: Path  # may hold the number of a step that is not to be made yet
+
     def batch(self, step: int, salt: int = 0, part: Part = WHOLE) -> Batch:
         bad = step == 7 or (salt == 0 and 20 <= step < 25)
         batch = super().batch(step, salt, part)
         time.sleep(0.004)
+        while self.gate.exists() and step >= int(self.gate.read_text()):
+            time.sleep(0.01)  # for who wants to kill this process before, and may be late
         return batch | {"spoilt": torch.full_like(batch["sample_ids"], bad)}
 
 
@@ -75,6 +79,7 @@ def train(work: Path, compiled: bool) -> None:
         }
     )
     stream = Hostile(np.random.default_rng(0).integers(0, 31, 2000).astype(np.uint16), 16, 8, 0)
+    stream.gate = work / "gate"
     optimizer = OptimizerConfig(embedding_rate=0.05).build(model)
     Trainer(model, Spoilt(), stream, optimizer, config, work).fit(Progress(), "x")
     np.save(work / "result.npy", torch.cat([p.detach().flatten() for p in model.parameters()]).numpy())
@@ -115,15 +120,18 @@ def killed_until_done(work: Path, compiled: bool, chance: random.Random, apart: 
     """
     kills = vain = 0
     reached: set[str] = set()
+    log, gate = work / "metrics.jsonl", work / "gate"
     while True:
-        process = started(work, compiled)
-        time.sleep(0.05)
-        log = work / "metrics.jsonl"
         wanted = len(MetricsLog(log).read()) + chance.randint(2, apart) + vain
+        work.mkdir(exist_ok=True)
+        gate.write_text(str(wanted + 4))
+        process = started(work, compiled)
         while process.is_alive() and len(MetricsLog(log).read()) < wanted:
             time.sleep(0.001)
         if kills % 2 and not vain:
-            while process.is_alive() and not any((work / "checkpoints").glob(".step-*")):
+            while process.is_alive() and len(MetricsLog(log).read()) < wanted + 3:
+                if any((work / "checkpoints").glob(".step-*")):
+                    break
                 time.sleep(0.0002)
         time.sleep(chance.random() * 0.004)
         if process.is_alive():

@@ -111,7 +111,7 @@ SCRIPT = """
 
     class Preempted(WindowStream):
         def batch(self, step, *more):
-            if step == int(sys.argv[2]):
+            if step == int(sys.argv[1]):
                 os.kill(os.getpid(), signal.SIGTERM)
             return super().batch(step, *more)
 
@@ -129,15 +129,17 @@ SCRIPT = """
             (context.folder / "losses").write_text(repr([line["loss"] for line in log]))
 
     try:
-        Pipeline([Pretrain()], Path(sys.argv[1])).run(Progress())
+        for out in sys.argv[2:]:
+            Pipeline([Pretrain()], Path(out)).run(Progress())
     except IngotError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
 """
 
 
-def start(run: Path, terminated_at: int) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", textwrap.dedent(SCRIPT), str(run), str(terminated_at)]
+def start(*runs: Path, terminated_at: int) -> subprocess.CompletedProcess[str]:
+    """Trains in a process of its own, in one folder after the other."""
+    command = [sys.executable, "-c", textwrap.dedent(SCRIPT), str(terminated_at), *map(str, runs)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.run(command, capture_output=True, text=True, env=environment)
 
@@ -154,9 +156,8 @@ def test_a_terminated_run_saves_says_so_and_goes_on_bit_for_bit(tmp_path: Path) 
     assert saved == f"step-{lines[-1]['step']:08d}"
     status = json.loads((work / "status.json").read_text())
     assert (status["status"], status["step"]) == ("interrupted", lines[-1]["step"])
-    again = start(run, terminated_at=-1)
+    again = start(run, tmp_path / "whole", terminated_at=-1)
     assert again.returncode == 0, again.stderr
-    assert start(tmp_path / "whole", terminated_at=-1).returncode == 0
     made = read(run / "base@1")
     assert (made.path / "losses").read_text() == (tmp_path / "whole" / "base@1" / "losses").read_text()
     assert "It was interrupted once and went on" in made.record.notes[0]

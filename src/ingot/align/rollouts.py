@@ -19,15 +19,21 @@ from torch import Tensor
 
 from ingot.align.advantages import ESTIMATORS
 from ingot.align.rewards import Score
+from ingot.align.same_kernels import SameKernels
 from ingot.data.conversations import Example
 from ingot.data.examples import Conversation, pad
 from ingot.data.permutation import permute
 from ingot.data.stream import WHOLE, Part, salted_key
 from ingot.errors import ConfigError
 from ingot.inference.engine import Engine
+from ingot.inference.native.runner import runner as native_runner
+from ingot.inference.paged_attention import TorchRunner
+from ingot.inference.pages import Pages
+from ingot.inference.passes import Pass, Runner
 from ingot.inference.request import Completion
 from ingot.inference.sampling import Sampling
 from ingot.models.decoder import Decoder
+from ingot.objectives.objective import IGNORED
 from ingot.tokenizer.chat import encode_chat
 from ingot.tokenizer.tokenizer import Tokenizer
 
@@ -43,15 +49,35 @@ class Answer(NamedTuple):
     advantage: float
 
 
+class _Tempered:
+    """A runner whose logits are those of a temperature, so that recorded probabilities are, too.
+
+    Args:
+        runner: of the model.
+        temperature: that its logits are divided by.
+    """
+
+    def __init__(self, runner: Runner, temperature: float) -> None:
+        self.runner = runner
+        self.temperature = temperature
+
+    def __call__(self, pass_: Pass, pages: Pages) -> Tensor:
+        """See `Runner`."""
+        return self.runner(pass_, pages) / self.temperature
+
+
 class RolloutStream:
     """Makes batches of scored answers with the model as it is when the batch is asked for.
 
-    A batch holds what `GRPO` takes: `inputs`, `targets` [b, t], `advantages` [b], and `sample_ids` [b]. Of
+    A batch holds what `GRPO` takes: `inputs`, `targets`, `sampled_logprobs` [b, t], `advantages` [b], and
+    `sample_ids` [b]; with the same kernels in the trainer, also `old_logprobs` [b, t], the same numbers. Of
     the answers, those of prompts whose answers all earned the same are not in it: they teach nothing
     (DAPO, arXiv 2503.14476, section 3.2). Where that leaves none, it has no rows.
 
     After each batch, `numbers` holds what `summary` says of all its answers, and `taught`, the share of
-    prompts that the batch was made of; `watch`, where it is set, is given the step and the answers.
+    prompts that the batch was made of; `watch`, where it is set, is given the step and the answers. An
+    objective that is given `compared` adds `ratio_off`: how far the trainer's probabilities are from the
+    sampler's, as the largest |log ratio|.
 
     The answers depend on the weights of now, so batches are not made ahead (`live`), and one process makes
     them all. In a batch, `sample_ids` are places among the answers of the step; the method `sample_ids`
@@ -69,6 +95,7 @@ class RolloutStream:
         advantage: "centred" or "standardised".
         seed: of the prompts' order and of the answers.
         dtype: to answer in.
+        same: kernels that the trainer computes with too; None answers with the fastest.
     """
 
     live = True
@@ -87,6 +114,7 @@ class RolloutStream:
         advantage: str,
         seed: int,
         dtype: torch.dtype,
+        same: SameKernels | None = None,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
@@ -103,13 +131,22 @@ class RolloutStream:
         self.numbers: dict[str, float] = {}
         self.watch: Callable[[int, Sequence[Answer]], None] | None = None
         self._encoded = [prompt_ids(tokenizer, example) for example in self.examples]
-        self._sampler = copy.deepcopy(model).to(dtype).eval().requires_grad_(False)
-        self._engine = Engine(self._sampler, tokenizer, slots=min(self.prompts * answers, 128))
+        self.same = same
+        # As in the trainer, products in a shorter type are autocast's then.
+        self._sampler = copy.deepcopy(model).to(dtype if same is None else torch.float32)
+        self._sampler.eval().requires_grad_(False)
+        runner: Runner | None = None if same is None else same.runner(self._sampler)
+        if temperature != 1:
+            runner = _Tempered(
+                runner or native_runner(self._sampler) or TorchRunner(self._sampler), temperature
+            )
+        self._engine = Engine(self._sampler, tokenizer, slots=min(self.prompts * answers, 128), runner=runner)
 
     @property
     def fingerprint(self) -> str:
         """Changes when the prompts, their order or the way to answer change."""
         way = [self.answer_tokens, self.temperature, self.advantage]
+        way += [] if self.same is None else ["same kernels"]
         settings = [self.prompts, self.answers, *way, self.seed]
         ids = [example.id for example in self.examples]
         return hashlib.sha256(json.dumps([settings, ids]).encode()).hexdigest()
@@ -150,12 +187,28 @@ class RolloutStream:
         rows = rows[lengths[rows].argsort(stable=True)]
         kept = [conversations[row] for row in rows.tolist()] or conversations[:1]  # of which no row is taken
         padded = pad(kept, self.model.config.context, self.tokenizer.pad_id)
-        return {
+        targets = padded["targets"][: len(rows)]
+        sampled = torch.zeros(targets.shape)
+        said = [chance for row in rows.tolist() for chance in completions[row].logprobs]
+        sampled[targets != IGNORED] = torch.tensor(said)
+        batch = {
             "inputs": padded["inputs"][: len(rows)],
-            "targets": padded["targets"][: len(rows)],
+            "targets": targets,
+            "sampled_logprobs": sampled,
             "advantages": advantages.flatten()[rows],
             "sample_ids": rows,
         }
+        return batch if self.same is None else batch | {"old_logprobs": sampled}
+
+    def compared(self, log_ratios: Tensor) -> None:
+        """Takes note of how far the trainer was from the sampler; for `GRPO`, before each update.
+
+        Args:
+            log_ratios: [n] of a micro-batch's tokens.
+        """
+        if len(log_ratios):
+            before = self.numbers.get("ratio_off", 0.0)
+            self.numbers["ratio_off"] = max(before, log_ratios.abs().max().item())
 
     def sample_ids(self, step: int, salt: int = 0) -> Tensor:
         """Returns an id of each answer of a step, [prompts * answers] int64, before any is made."""
@@ -178,7 +231,7 @@ class RolloutStream:
         samplings = [
             Sampling(
                 max_new_tokens=self.answer_tokens,
-                temperature=self.temperature,
+                temperature=1.0,  # the logits are divided already: what is recorded is of this temperature
                 # Of 64 bits, the 63 that a seed may have.
                 seed=salted_key(salt, self.seed, step, place, 1) // 2,
             )

@@ -13,11 +13,13 @@ import contextlib
 import json
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import count, islice
 from typing import Any
 
 from pydantic import Field
 
+from ingot.bench.arrivals import Arrival, Bursts, arrivals, lengths, varying
 from ingot.bench.load_report import Report, Sample
 from ingot.bench.wire import BrokenAnswer, Server, events, first_model, pieces, read_head, send
 from ingot.config import Config
@@ -38,6 +40,7 @@ class LoadConfig(Config):
 
     Args:
         rate: requests per second that arrive, whatever becomes of those before.
+        bursts: times of a higher rate; None has none.
         clients: in place of a rate: so many, each of which asks again as soon as it has its answer.
         seconds: of arrivals; what is under way then is waited for.
         prompt_tokens: of each prompt, about.
@@ -48,10 +51,13 @@ class LoadConfig(Config):
         deadline: seconds after which a request counts as failed.
         ttft_slo: seconds from arrival to the first token that are still good.
         itl_slo: mean seconds between an answer's tokens that are still good.
+        availability: share of the requests that has to be answered whole; None asks for none.
+        p95: seconds from arrival within which 95 of 100 answers have to be whole; None asks for none.
         seed: of arrivals and prompts.
     """
 
     rate: float = Field(default=1.0, gt=0)
+    bursts: Bursts | None = None
     clients: int | None = Field(default=None, ge=1)
     seconds: float = Field(default=30.0, gt=0)
     prompt_tokens: int = Field(default=64, ge=1)
@@ -62,29 +68,18 @@ class LoadConfig(Config):
     deadline: float = Field(default=120.0, gt=0)
     ttft_slo: float = Field(default=1.0, gt=0)
     itl_slo: float = Field(default=0.1, gt=0)
+    availability: float | None = Field(default=None, gt=0, le=1)
+    p95: float | None = Field(default=None, gt=0)
     seed: int = 0
 
 
-def arrivals(rate: float, seconds: float, seed: int) -> list[float]:
-    """Returns the times of a Poisson process, in seconds from the start.
-
-    Args:
-        rate: arrivals per second on average.
-        seconds: how long it lasts.
-        seed: the same seed gives the same times.
-
-    Example:
-        >>> times = arrivals(100, 1, seed=0)
-        >>> times == sorted(times)
-        True
-    """
-    chance, times, now = random.Random(f"{seed} arrivals"), [], 0.0
-    while (now := now + chance.expovariate(rate)) < seconds:
-        times.append(now)
-    return times
-
-
-def load(server: Server, config: LoadConfig, progress: Progress, model: str | None = None) -> Report:
+def load(
+    server: Server,
+    config: LoadConfig,
+    progress: Progress,
+    model: str | None = None,
+    trace: Sequence[Arrival] | None = None,
+) -> Report:
     """Puts load on a server, and measures.
 
     Args:
@@ -92,6 +87,7 @@ def load(server: Server, config: LoadConfig, progress: Progress, model: str | No
         config: how much.
         progress: is told of every answer.
         model: the name of a model; None takes the first that the server lists.
+        trace: requests by time, in place of those that `config` would draw.
 
     Raises:
         ResourceError: it answers no plain streamed request.
@@ -99,29 +95,60 @@ def load(server: Server, config: LoadConfig, progress: Progress, model: str | No
     Example:
         load(Server.at("http://127.0.0.1:8000"), LoadConfig(rate=4), Progress()).plain()["ttft"]["p99"]
     """
-    return asyncio.run(_Load(server, config, progress).run(model))
+    return asyncio.run(loading(server, config, progress, model, trace))
+
+
+async def loading(
+    server: Server,
+    config: LoadConfig,
+    progress: Progress,
+    model: str | None = None,
+    trace: Sequence[Arrival] | None = None,
+    over: asyncio.Event | None = None,
+) -> Report:
+    """Does the same among other things that go on; once `over` is set, nothing arrives any more."""
+    return await _Load(server, config, progress, over or asyncio.Event()).run(model, trace)
+
+
+def expected(config: LoadConfig) -> list[Arrival]:
+    """Returns the requests of an open loop."""
+    if config.bursts is None:
+        times = arrivals(config.rate, config.seconds, config.seed)
+    else:
+        usual, bursts = config.rate, config.bursts
+        most = usual * bursts.times
+        times = varying(lambda at: usual * bursts.at(at), most, config.seconds, config.seed)
+    return [Arrival(at, *tokens) for at, tokens in zip(times, _lengths(config, "load"), strict=False)]
+
+
+def _lengths(config: LoadConfig, label: str) -> Iterator[tuple[int, int]]:
+    return lengths(config.prompt_tokens, config.output_tokens, config.spread, f"{config.seed} {label}")
 
 
 class _Load:
-    def __init__(self, server: Server, config: LoadConfig, progress: Progress) -> None:
+    def __init__(self, server: Server, config: LoadConfig, progress: Progress, over: asyncio.Event) -> None:
         self.server = server
         self.config = config
         self.progress = progress
+        self.over = over
         self.path = CHAT
         self.extra: dict[str, Any] = {}
         self.words_per_token = 1.0
         self.words_more = 0.0
 
-    async def run(self, model: str | None) -> Report:
+    async def run(self, model: str | None, trace: Sequence[Arrival] | None) -> Report:
         name = model or await first_model(self.server)
         await self._prepare(name)
-        for body in self._bodies(name, self.config.warm_up, "warm-up"):
+        for body in islice(self._bodies(name, "warm-up"), self.config.warm_up):
             await self._one(body, time.monotonic())
-        began = time.monotonic()
-        if self.config.clients is None:
-            samples = await self._open(name, began)
-        else:
+        if trace is None and self.config.clients is not None:
+            began = time.monotonic()
             samples = await self._closed(name, began, self.config.clients)
+        else:
+            asked = expected(self.config) if trace is None else trace
+            bodies = [self._body(name, *one[1:], f"load {number}") for number, one in enumerate(asked)]
+            began = time.monotonic()
+            samples = await self._open([one.at for one in asked], bodies, began)
         for sample in samples:
             sample.shift(began)
         return Report(name, self.path, sorted(self.extra), self.config.plain(), samples)
@@ -137,7 +164,7 @@ class _Load:
         for path in (CHAT, COMPLETION):
             for extra in variants:
                 self.path, self.extra = path, extra
-                found = await self._one(self._body(model, LENGTHS_PROBED[0], 2, "probe"), time.monotonic())
+                found = await self._one(self._words(model, LENGTHS_PROBED[0], 2, "probe"), time.monotonic())
                 if not found.error and found.status == 200:
                     return await self._calibrate(model, found.prompt_tokens)
                 tried.append(f"{path}: {found.error or found.status}")
@@ -148,24 +175,22 @@ class _Load:
         )
 
     async def _calibrate(self, model: str, first: int | None) -> None:
-        second = await self._one(self._body(model, LENGTHS_PROBED[1], 2, "probe"), time.monotonic())
+        second = await self._one(self._words(model, LENGTHS_PROBED[1], 2, "probe"), time.monotonic())
         if first is None or second.prompt_tokens is None or second.prompt_tokens <= first:
             return  # a server that counts no tokens: words are taken for tokens, and the report says so
         self.words_per_token = (LENGTHS_PROBED[1] - LENGTHS_PROBED[0]) / (second.prompt_tokens - first)
         self.words_more = LENGTHS_PROBED[0] - self.words_per_token * first
 
-    def _bodies(self, model: str, count: int | None, label: str) -> Iterator[bytes]:
-        """Yields requests of the asked lengths, each with a prompt of its own; without a count, for ever."""
-        config, made = self.config, 0
-        chance = random.Random(f"{config.seed} {label}")
-        while count is None or made < count:
-            long = chance.uniform(1 - config.spread, 1 + config.spread)
-            words = self.words_more + self.words_per_token * config.prompt_tokens * long
-            tokens = round(config.output_tokens * chance.uniform(1 - config.spread, 1 + config.spread))
-            made += 1
-            yield self._body(model, max(1, round(words)), max(1, tokens), f"{label} {config.seed} {made}")
+    def _bodies(self, model: str, label: str) -> Iterator[bytes]:
+        """Yields requests of the asked lengths without end, each with a prompt of its own."""
+        for number, tokens in zip(count(), _lengths(self.config, label), strict=False):
+            yield self._body(model, *tokens, f"{label} {number}")
 
-    def _body(self, model: str, words: int, tokens: int, label: str) -> bytes:
+    def _body(self, model: str, prompt_tokens: int, tokens: int, label: str) -> bytes:
+        words = self.words_more + self.words_per_token * prompt_tokens
+        return self._words(model, max(1, round(words)), tokens, f"{self.config.seed} {label}")
+
+    def _words(self, model: str, words: int, tokens: int, label: str) -> bytes:
         chance = random.Random(label)
         text = " ".join(chance.choices(TEXT.split(), k=words))
         asked = (
@@ -174,9 +199,7 @@ class _Load:
         plain = {"model": model, **asked, "max_tokens": tokens, "temperature": 0, "stream": True}
         return self.server.request(self.path, json.dumps(plain | self.extra).encode())
 
-    async def _open(self, model: str, began: float) -> list[Sample]:
-        times = arrivals(self.config.rate, self.config.seconds, self.config.seed)
-        bodies = list(self._bodies(model, len(times), "load"))
+    async def _open(self, times: Sequence[float], bodies: Sequence[bytes], began: float) -> list[Sample]:
         limit = None if self.config.cap is None else asyncio.Semaphore(self.config.cap)
         with self.progress.task("load", len(times), "requests") as task:
 
@@ -189,16 +212,18 @@ class _Load:
             under_way = []
             for at, body in zip(times, bodies, strict=True):
                 await asyncio.sleep(max(0.0, began + at - time.monotonic()))
+                if self.over.is_set():
+                    break
                 under_way.append(asyncio.create_task(arrival(began + at, body)))
             return list(await asyncio.gather(*under_way))
 
     async def _closed(self, model: str, began: float, clients: int) -> list[Sample]:
-        bodies = self._bodies(model, None, "load")
+        bodies = self._bodies(model, "load")
         samples: list[Sample] = []
         with self.progress.task("load", self.config.seconds, "seconds") as task:
 
             async def client() -> None:
-                while (now := time.monotonic()) < began + self.config.seconds:
+                while (now := time.monotonic()) < began + self.config.seconds and not self.over.is_set():
                     samples.append(sample := await self._one(next(bodies), now))
                     task.at(min(self.config.seconds, time.monotonic() - began))
                     if sample.status != 200:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-PERCENTILES = (50, 90, 99)
+PERCENTILES = (50, 90, 95, 99)
 
 
 @dataclass
@@ -137,6 +137,23 @@ class Report:
         bad = (one.error or str(one.status) for one in self.samples if not one.good)
         return dict(sorted(Counter(bad).items()))
 
+    @property
+    def availability(self) -> float:
+        """The share of the requests that were answered whole; one that was refused was not."""
+        return sum(one.good for one in self.samples) / len(self.samples) if self.samples else 0.0
+
+    def objectives(self) -> dict[str, dict[str, Any]]:
+        """Returns what was asked of availability and whole answers, what came, and whether it is enough."""
+        found: dict[str, dict[str, Any]] = {}
+        if (least := self.config.get("availability")) is not None:
+            share = self.availability
+            found["availability"] = {"target": least, "found": share, "met": share >= least}
+        if (most := self.config.get("p95")) is not None:
+            times = spread([one.whole for one in self.samples if one.good])
+            late = None if times is None else times["p95"]
+            found["p95"] = {"target": most, "found": late, "met": late is not None and late <= most}
+        return found
+
     def plain(self) -> dict[str, Any]:
         """Returns the measurement as plain data; times are seconds."""
         good = [one for one in self.samples if one.good]
@@ -155,6 +172,8 @@ class Report:
             "config": self.config,
             "requests": len(self.samples),
             "answered": len(good),
+            "availability": self.availability,
+            "objectives": self.objectives(),
             "errors": self.errors(),
             "seconds": span,
             "requests_per_second": per_second(len(good)),
@@ -192,7 +211,7 @@ def spread(values: Sequence[float]) -> dict[str, float] | None:
     }
 
 
-HEADER = ["milliseconds", "mean", "p50", "p90", "p99", "max"]
+HEADER = ["milliseconds", "mean", "p50", "p90", "p95", "p99", "max"]
 
 
 def rows(values: dict[str, Any]) -> list[list[str]]:
@@ -211,6 +230,10 @@ def rows(values: dict[str, Any]) -> list[list[str]]:
     table = []
     for words, key in names.items():
         found = values[key]
-        cells = ["-"] * 5 if found is None else [f"{1000 * found[name]:,.1f}" for name in HEADER[1:]]
+        cells = (
+            ["-"] * len(HEADER[1:])
+            if found is None
+            else [f"{1000 * found[name]:,.1f}" for name in HEADER[1:]]
+        )
         table.append([words, *cells])
     return table

@@ -101,6 +101,12 @@ PUBLISHED = (
     Published("Llama 2", _arxiv("2307.09288"), "LlamaForCausalLM"),
     Published("Llama 3", _arxiv("2407.21783"), "LlamaForCausalLM", {"rope_parameters": _LLAMA3_ROPE}),
     Published("SmolLM2", _arxiv("2502.02737"), "LlamaForCausalLM", {"tie_word_embeddings": True}),
+    Published(
+        "SmolLM3",
+        "https://hf.co/blog/smollm3",
+        "SmolLM3ForCausalLM",
+        {"tie_word_embeddings": True, "pad_token_id": 0},
+    ),
     Published("Mistral", _arxiv("2310.06825"), "MistralForCausalLM", {"sliding_window": 24}),
     Published("Qwen2 / 2.5", _arxiv("2407.10671"), "Qwen2ForCausalLM"),
     Published("Qwen3", _arxiv("2505.09388"), "Qwen3ForCausalLM", {"head_dim": 32}),

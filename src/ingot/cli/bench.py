@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ingot.cli import bench_server
+from ingot.cli import bench_server, bench_traffic
 from ingot.cli.options import Device, Json, show_json, show_table
 from ingot.cli.terminal import standard_progress
 
@@ -29,7 +29,9 @@ def _bench() -> None:
 
 
 app.command()(bench_server.attack)
-app.command()(bench_server.load)
+app.command()(bench_traffic.load)
+app.command()(bench_traffic.trace)
+app.command()(bench_traffic.rollback)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""`ingot bench attack URL` and `ingot bench load URL`: measurements of any server of OpenAI's interface."""
+"""`ingot bench attack URL`: what any server of OpenAI's interface stands."""
 
 from __future__ import annotations
 
@@ -74,71 +74,3 @@ def attack(
         print("\n" + ("the server stood it" if report.passed() else "the server did NOT stand it"))
     if not report.passed():
         raise typer.Exit(1)
-
-
-def load(
-    url: Url,
-    rate: Annotated[float, typer.Option(help="Requests per second that arrive, as a Poisson process.")] = 1.0,
-    clients: Annotated[
-        int | None, typer.Option(help="In place of a rate: so many clients, each waiting for its answer.")
-    ] = None,
-    duration: Annotated[float, typer.Option(help="Seconds of arrivals.")] = 30.0,
-    prompt_tokens: Annotated[int, typer.Option(help="Tokens of each prompt, about.")] = 64,
-    output_tokens: Annotated[int, typer.Option(help="Tokens of each answer, at most.")] = 32,
-    spread: Annotated[
-        float, typer.Option(help="Lengths vary by this share of themselves, up and down.")
-    ] = 0.0,
-    cap: Annotated[int | None, typer.Option(help="Requests under way at once.  [default: no cap]")] = None,
-    ttft_slo: Annotated[float, typer.Option(help="Seconds to the first token that are still good.")] = 1.0,
-    itl_slo: Annotated[float, typer.Option(help="Mean seconds between tokens that are still good.")] = 0.1,
-    warm_up: Annotated[int, typer.Option(help="Requests before the first that counts.")] = 4,
-    deadline: Annotated[float, typer.Option(help="Seconds after which a request has failed.")] = 120.0,
-    model: ServedModel = None,
-    key: Key = None,
-    seed: Seed = 0,
-    as_json: Json = False,
-) -> None:
-    """Put load on a server, and measure how long first tokens, further tokens and whole answers take.
-
-    Times count from the moment a request was to arrive, whatever the server did then.
-
-    Example: ingot bench load http://127.0.0.1:8000 --rate 4 --duration 60 --ttft-slo 0.5
-    """
-    from ingot.bench.load import LoadConfig
-    from ingot.bench.load import load as loaded
-    from ingot.bench.load_report import HEADER, rows
-    from ingot.bench.wire import Server
-    from ingot.device import describe
-
-    given = {
-        "rate": rate,
-        "clients": clients,
-        "seconds": duration,
-        "prompt_tokens": prompt_tokens,
-        "output_tokens": output_tokens,
-        "spread": spread,
-        "cap": cap,
-        "ttft_slo": ttft_slo,
-        "itl_slo": itl_slo,
-        "warm_up": warm_up,
-        "deadline": deadline,
-        "seed": seed,
-    }
-    config = LoadConfig.parse(given, where="bench load")
-    found = loaded(Server.at(url, key), config, standard_progress(), model).plain()
-    if as_json:
-        show_json({"url": url, **found, "machine": describe()})
-        return
-    offered = f"{rate:g} requests per second" if clients is None else f"{clients} clients"
-    print(f"{found['model']} at {found['path']}; {offered} for {duration:g} s\n")
-    show_table(rows(found), HEADER)
-    print(f"\nanswered   {found['answered']:,} of {found['requests']:,} in {found['seconds']:.1f} s")
-    speed = found["output_tokens_per_second"]
-    print(f"tokens     {speed:,.1f} per second, counted by {found['tokens_counted_by']}")
-    good = found["goodput"]
-    print(
-        f"goodput    {good['requests_per_second']:.2f} requests per second ({100 * good['share']:.0f} %) "
-        f"within {ttft_slo:g} s to the first token and {itl_slo:g} s per token"
-    )
-    if found["errors"]:
-        print("errors     " + ", ".join(f"{name}: {count:,}" for name, count in found["errors"].items()))

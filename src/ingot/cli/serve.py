@@ -67,6 +67,13 @@ def serve(
     access_log: Annotated[
         str, typer.Option(help="Where a line about each request goes: a file, '-' (stderr) or 'none'.")
     ] = "-",
+    log_prompts: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write all prompts and answers to this file, which only you can read; without it none are.",
+        ),
+    ] = None,
 ) -> None:
     """Serve models: OpenAI's API under /v1, a chat page at /, /health, /ready and /metrics.
 
@@ -114,4 +121,5 @@ def serve(
         device=resolve(device),
         pooling=pooling,
         engine=engine,
+        prompts=log_prompts,
     )

@@ -3,7 +3,10 @@
 Each int8 layer is stored as `NAME.weight` (int8 [o, i]) and `NAME.weight_scale` (float32 [o, 1]);
 `config.json` says so in its `quantization_config`. `pip install compressed-tensors` is all that
 `AutoModelForCausalLM.from_pretrained` needs. The packed format of the same package was tried and is
-not used: `transformers` 5.23 cannot load an embedding that is packed.
+not used for these: `transformers` 5.23 cannot load an embedding that is packed.
+
+Experts are stored packed, each by itself: `NAME.weight_packed` (int32 [o, ceil(i / 4)]), `NAME.weight_scale`
+and `NAME.weight_shape`: `transformers` takes int8 experts in no other form (and makes them dense).
 
 Source: the compressed-tensors package, 0.20, `compressors/naive_quantized` and `quantization/quant_config`.
 """
@@ -19,34 +22,22 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ingot.artifact import publish
-from ingot.compress.quantize import Quantized, quantize
+from ingot.compress.quantize import int8_form, quantize
 from ingot.compress.quantized import QuantizedEmbedding, QuantizedLinear
+from ingot.compress.quantized_experts import QuantizedStacked, packed, unpacked
 from ingot.errors import ArtifactError
 from ingot.models import huggingface
-from ingot.models.decoder import Decoder
+from ingot.models.decoder import Decoder, DecoderConfig
+from ingot.models.families import shapes
+from ingot.models.families.rules import stored_shapes
+from ingot.nn.experts import Stacked
 
-FORMAT = "naive-quantized"
-SCHEME: dict[str, Any] = {
-    "quant_method": "compressed-tensors",
-    "format": FORMAT,
-    "quantization_status": "compressed",
-    "config_groups": {
-        "group_0": {
-            "targets": ["Linear", "Embedding"],
-            "format": FORMAT,
-            "weights": {
-                "num_bits": 8,
-                "type": "int",
-                "symmetric": True,
-                "strategy": "channel",
-                "dynamic": False,
-            },
-            "input_activations": None,
-            "output_activations": None,
-        }
-    },
-    "ignore": [],
-}
+FORMAT, PACKED = "naive-quantized", "pack-quantized"
+MIXED = "mixed-precision"
+"""What the package calls a folder of several formats."""
+
+_WEIGHTS = {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "channel", "dynamic": False}
+_EXPERTS = r"re:.*\.experts\.\d+\..*"
 ROLES = ("bos_token_id", "eos_token_id", "pad_token_id")
 NOT_COPIED = {"artifact.json", "config.json", "generation_config.json", "plan.json", "metrics.jsonl"}
 
@@ -60,18 +51,27 @@ def save_int8(folder: Path, model: Decoder, special: dict[str, int] | None = Non
         special: token ids by role, as in `huggingface.save`.
     """
     weights: dict[str, Tensor] = {}
-    for ours, theirs in _names(model).items():
-        layer = model.get_submodule(ours.removesuffix(".weight"))
-        if isinstance(layer, Quantized):
-            weights[theirs] = layer.weight.cpu().contiguous().clone()
-            weights[f"{theirs}_scale"] = layer.scale.float().cpu()[:, None].clone()
-        else:
-            weights[theirs] = layer.get_parameter("weight").detach().float().cpu().contiguous()
+    state = {name: tensor.cpu() for name, tensor in model.state_dict().items()}
+    for rule in huggingface.row_rules(model.config):
+        module, _, kind = rule.ours[0].rpartition(".")
+        made = rule.write([state[rule.ours[0]]])
+        if kind != "weight" or f"{module}.scale" not in state:
+            weights |= {name: one.float().contiguous() for name, one in zip(rule.theirs, made, strict=True)}
+            continue
+        scales = rule.write([state[f"{module}.scale"].float()[..., None]])
+        packs = isinstance(model.get_submodule(module), QuantizedStacked)
+        for name, weight, scale in zip(rule.theirs, made, scales, strict=True):
+            weights[f"{name}_scale"] = scale.contiguous().clone()
+            if packs:
+                weights[f"{name}_packed"] = packed(weight)
+                weights[f"{name}_shape"] = torch.tensor(weight.shape)
+            else:
+                weights[name] = weight.contiguous().clone()
     if model.config.tied:
         weights["lm_head.weight_scale"] = weights["model.embed_tokens.weight_scale"].clone()
     save_file(weights, folder / huggingface.WEIGHTS, metadata={"format": "pt"})
     config = huggingface.describe(model.config, torch.float32, special)
-    huggingface.write_configs(folder, config | {"quantization_config": SCHEME}, special)
+    huggingface.write_configs(folder, config | {"quantization_config": scheme(model.config)}, special)
 
 
 def load_int8(folder: Path, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Decoder:
@@ -86,21 +86,27 @@ def load_int8(folder: Path, dtype: torch.dtype = torch.float32, device: str = "c
         ArtifactError: another format, or files that are missing, truncated or do not fit together.
     """
     config, raw = huggingface.read_config(folder)
-    _check_format(raw.get("quantization_config"), folder)
+    _check_format(raw.get("quantization_config"), scheme(config)["format"], folder)
     path = folder / huggingface.WEIGHTS
     stored = huggingface.read_weights(path)
     model = Decoder(config).to(dtype)
-    for ours, theirs in huggingface.weight_names(config).items():
-        name = ours.removesuffix(".weight")
+    own, sizes = model.state_dict(), shapes(config)
+    for rule in huggingface.row_rules(config):
+        name, _, kind = rule.ours[0].rpartition(".")
         layer = model.get_submodule(name)
-        shape = layer.get_parameter("weight").shape
-        if isinstance(layer, nn.Linear | nn.Embedding):
-            weight = _take(stored, theirs, torch.int8, shape, path)
-            scale = _take(stored, f"{theirs}_scale", torch.float32, (shape[0], 1), path)
-            swapped = QuantizedLinear if isinstance(layer, nn.Linear) else QuantizedEmbedding
-            model.set_submodule(name, swapped(weight, scale[:, 0].to(dtype)))
+        its = stored_shapes([rule], sizes).items()
+        if kind != "weight" or not isinstance(layer, nn.Linear | nn.Embedding | Stacked):
+            (tensor,) = rule.read([_take(stored, name, None, shape, path) for name, shape in its])
+            own[rule.ours[0]].copy_(tensor)
+            continue
+        if isinstance(layer, Stacked):
+            (weight,) = rule.read([_unpacked(stored, name, shape, path) for name, shape in its])
         else:
-            layer.get_parameter("weight").data.copy_(_take(stored, theirs, None, shape, path))
+            (weight,) = rule.read([_take(stored, name, torch.int8, shape, path) for name, shape in its])
+        (scale,) = rule.read(
+            [_take(stored, f"{name}_scale", torch.float32, (len_, 1), path) for name, (len_, _) in its]
+        )
+        model.set_submodule(name, int8_form(layer)(weight, scale[..., 0].to(dtype)))
     if config.tied:
         embedding = model.embedding
         assert isinstance(embedding, QuantizedEmbedding)
@@ -152,18 +158,43 @@ def write_int8(folder: Path, out: Path) -> dict[str, float]:
     return {"bytes": size, "fp32_bytes": dense, "ratio": size / dense, "parameters": parameters}
 
 
-def _names(model: Decoder) -> dict[str, str]:
-    return huggingface.weight_names(model.config)
+def scheme(config: DecoderConfig) -> dict[str, Any]:
+    """Returns what `config.json` says of how a model's weights are stored."""
+
+    def group(target: list[str], form: str) -> dict[str, Any]:
+        none = {"input_activations": None, "output_activations": None}
+        return {"targets": target, "format": form, "weights": _WEIGHTS, **none}
+
+    groups = {"group_0": group(["Linear", "Embedding"], FORMAT)}
+    if config.experts is not None:
+        groups["group_1"] = group([_EXPERTS], PACKED)
+    return {
+        "quant_method": "compressed-tensors",
+        "format": FORMAT if config.experts is None else MIXED,
+        "quantization_status": "compressed",
+        "config_groups": groups,
+        "ignore": [],
+    }
 
 
-def _check_format(scheme: Any, folder: Path) -> None:
-    said = scheme.get("format") if isinstance(scheme, dict) else None
-    if said != FORMAT:
+def _check_format(stored: Any, wanted: str, folder: Path) -> None:
+    said = stored.get("format") if isinstance(stored, dict) else None
+    if said != wanted:
         raise ArtifactError(
-            f"weights are stored as {said or 'dense'}, not as {FORMAT}",
+            f"weights are stored as {said or 'dense'}, not as {wanted}",
             where=folder / "config.json",
             fix="quantize the model with `ingot quantize`",
         )
+
+
+def _unpacked(stored: dict[str, Tensor], name: str, shape: torch.Size, path: Path) -> Tensor:
+    """The int8 weights [o, i] of an expert."""
+    o, i = shape
+    said = _take(stored, f"{name}_shape", None, (2,), path).tolist()
+    if said != [o, i]:
+        what = f"weight '{name}' is {said}, config.json says {[o, i]}"
+        raise ArtifactError(what, where=path, fix="make the model anew")
+    return unpacked(_take(stored, f"{name}_packed", torch.int32, (o, -(-i // 4)), path), i)
 
 
 def _take(

@@ -32,46 +32,70 @@ _int8_kernel = getattr(torch, "_weight_int8pack_mm", None)
 
 
 def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Rounds a matrix to int8, each row by its own scale.
+    """Rounds a matrix, or several, to int8, each row by its own scale.
 
     Args:
-        weight: [o, i], any float dtype.
+        weight: [..., o, i], any float dtype.
 
     Returns:
-        int8 weights [o, i] in -127..127 and scales [o] in float32. The scales are rounded to bf16 before
-        they are used, so that the result is the same in every dtype that it is run in.
+        int8 weights [..., o, i] in -127..127 and scales [..., o] in float32. The scales are rounded to bf16
+        before they are used, so that the result is the same in every dtype that it is run in.
     """
     weight = weight.detach().float()
-    scale = (weight.abs().amax(dim=1) / 127).clamp_min(torch.finfo(torch.float32).tiny)
+    scale = (weight.abs().amax(dim=-1) / 127).clamp_min(torch.finfo(torch.float32).tiny)
     scale = scale.bfloat16().float()
-    return (weight / scale[:, None]).round().clamp(-127, 127).to(torch.int8), scale
+    return (weight / scale[..., None]).round().clamp(-127, 127).to(torch.int8), scale
+
+
+def product(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
+    """Multiplies rows by the matrix that int8 weights and their scales stand for.
+
+    Args:
+        x: [..., i] in the dtype of the scales.
+        weight: int8 [o, i].
+        scale: [o].
+
+    Returns:
+        [..., o].
+    """
+    rows = x.reshape(-1, x.shape[-1])
+    few = len(rows) <= MOST_ROWS and rows.shape[1] % _LANES == 0
+    if _int8_kernel is not None and few and x.dtype == torch.bfloat16 and x.device.type == "cpu":
+        rows = rows.contiguous()
+        if rows.data_ptr() % _ALIGNED == 0 and weight.data_ptr() % _ALIGNED == 0:
+            return _int8_kernel(rows, weight, scale).view(*x.shape[:-1], -1)
+    return linear(x, weight.to(x.dtype)) * scale
 
 
 class QuantizedLinear(nn.Module):
-    """A linear layer without bias whose weights are int8.
+    """A linear layer whose weights are int8.
 
     Args:
         weight: int8 [o, i].
         scale: [o], in the dtype that the layer computes in.
+        bias: [o] in the same, or None.
+        cap: that outputs stay below, softly, or None.
     """
 
     weight: Tensor
     scale: Tensor
+    bias: Tensor | None
 
-    def __init__(self, weight: Tensor, scale: Tensor) -> None:
+    def __init__(
+        self, weight: Tensor, scale: Tensor, bias: Tensor | None = None, cap: float | None = None
+    ) -> None:
         super().__init__()
+        self.cap = cap
+        self.register_buffer("bias", bias)
         self.register_buffer("weight", weight.contiguous().clone())  # a tensor of its own lies aligned
         self.register_buffer("scale", scale)
 
     def forward(self, x: Tensor) -> Tensor:
         """Args: x [..., i] in the dtype of the scale. Returns: [..., o]."""
-        rows = x.reshape(-1, x.shape[-1])
-        few = len(rows) <= MOST_ROWS and rows.shape[1] % _LANES == 0
-        if _int8_kernel is not None and few and x.dtype == torch.bfloat16 and x.device.type == "cpu":
-            rows = rows.contiguous()
-            if rows.data_ptr() % _ALIGNED == 0 and self.weight.data_ptr() % _ALIGNED == 0:
-                return _int8_kernel(rows, self.weight, self.scale).view(*x.shape[:-1], -1)
-        return linear(x, self.weight.to(x.dtype)) * self.scale
+        y = product(x, self.weight, self.scale)
+        if self.bias is not None:
+            y = y + self.bias
+        return y if self.cap is None else self.cap * torch.tanh(y / self.cap)
 
     def dense(self) -> Tensor:
         """Returns the float32 weights [o, i] that this layer stands for."""

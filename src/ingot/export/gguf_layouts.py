@@ -166,6 +166,11 @@ def _windows_every(period: int) -> Callable[[DecoderConfig], bool]:
     )
 
 
+def _unturned_every(period: int) -> Callable[[DecoderConfig], bool]:
+    """Whether each so-manieth layer leaves queries and keys unturned; llama.cpp knows no other period."""
+    return lambda config: config.unturned_layers == tuple(range(period - 1, config.layers, period))
+
+
 def _rope(config: DecoderConfig) -> dict[str, Any]:
     """What stretches the frequencies; those of Llama 3 are a tensor instead."""
     scaling = config.rope_scaling
@@ -258,6 +263,18 @@ LAYOUTS = (
             "experts": _plain_experts,
         },
         _experts,
+        side_by_side,
+    ),
+    Layout(
+        "smollm3",
+        {
+            "head_norm": None,
+            "unturned_layers": _unturned_every(4),
+            "rope_scaling": _unscaled_or("linear"),
+            "window": _no_window,
+            "local_layers": _no_window,
+        },
+        _rope,
         side_by_side,
     ),
     Layout(

@@ -24,6 +24,7 @@ from ingot.errors import ArtifactError
 from ingot.export.all_experts import unsorted
 from ingot.models.decoder import Decoder, DecoderConfig
 from ingot.nn import scoring
+from ingot.nn.attention import causal
 from ingot.nn.scoring import Scored
 
 Step = tuple[Tensor, Tensor, Tensor, list[Tensor]]
@@ -156,7 +157,7 @@ def check(graph: Graph, run: Callable[[Step], Sequence[Tensor]], where: object) 
     tokens = torch.randint(0, config.vocabulary, (1, min(11, config.context - 1)), generator=generator)
     step = first_step(config, tokens)
     with torch.no_grad():
-        plain = graph.model(tokens).logits
+        plain = graph.model(tokens, attend=causal).logits  # turned as behind a cache
         assert plain is not None
         differences = [(run(step)[0] - plain).abs().max()]
         for _ in range(2):  # a prompt of one row on an empty cache, then a single token behind it

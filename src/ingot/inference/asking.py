@@ -1,4 +1,4 @@
-"""The ways to ask an engine for texts, whatever is behind it: many at once, or one as it is made."""
+"""The face of an engine, and the ways to ask it for texts: many at once, or one as it is made."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from ingot.inference.request import Completion, Request
 from ingot.inference.sampling import Sampling
+from ingot.inference.usage import Usage
 from ingot.progress import Task
 
 
@@ -15,7 +16,22 @@ class Asking(ABC):
     """What engines share: `generate` and `stream`, made of `submit`, `step` and `cancel`.
 
     An engine fills in the others.
+
+    Attributes:
+        slots: requests that are worked on at once; more wait.
     """
+
+    slots: int
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way."""
+        usage = self.usage()
+        return not (usage.running or usage.waiting)
+
+    @abstractmethod
+    def usage(self) -> Usage:
+        """Returns counts of what it does and did; may be asked for while a step runs."""
 
     @abstractmethod
     def room(self, prompt_tokens: int) -> int:
@@ -47,6 +63,10 @@ class Asking(ABC):
     @abstractmethod
     def cancel(self, request: Request) -> None:
         """Ends a request now; one that is already finished stays as it is."""
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Ends all requests and gives their memory back."""
 
     def generate(
         self,

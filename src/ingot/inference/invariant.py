@@ -1,26 +1,24 @@
 """Batch invariance: a request gets the same bytes whatever else runs, however its prompt is cut.
 
 ```
-PyTorch's products sum in another order for other numbers of rows, and so do its attention kernels. Here every
-pass is cut into tiles of the same few rows, each token is attended to by itself, over pages in their order:
+PyTorch's products sum in another order for other numbers of rows, and so do its attention kernels. Here they
+are made of tiles of the same few rows, and each token is attended to by itself, over pages in their order:
 
 tokens of the pass  | a7 | b3 | c0 c1 c2 c3 ... |   ->  tile | a7 b3 c0 c1 |  tile | c2 c3 .. .. |
-keys of one token   | block of 256 | block | block, masked |  each joined to what came before it
 ```
 
-A block in which a token sees nothing changes no bit of its result, so tokens of all lengths share a tile.
-That batch size is what makes answers differ, and fixed shapes the cure, is He et al. 2025, "Defeating
-nondeterminism in LLM inference" (Thinking Machines Lab). The compiled step (`native`) has these properties by
-its own construction, and is preferred where it is there.
+The arithmetic is `nn.invariant`'s, which a trainer can share: then it computes what the sampler did. The
+compiled step (`native`) gives the same bytes to a request by its own construction, and is preferred where it
+is there; no trainer equals it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import pad
 
 from ingot.config import Config
@@ -29,14 +27,16 @@ from ingot.inference.native.runner import runner as native_runner
 from ingot.inference.pages import PAGE, Pages
 from ingot.inference.passes import Pass, Runner, owners
 from ingot.models.decoder import Decoder
+from ingot.nn import invariant_attention
 from ingot.nn.experts import Experts
+from ingot.nn.invariant import RowTiles, steady_rows
+from ingot.nn.invariant_attention import TOGETHER, attend_alone
 from ingot.nn.scoring import Scored
 
-BLOCK = 8
-"""Pages that are scored at once."""
+__all__ = ["BLOCK", "Invariance", "TiledRunner", "steady_rows"]
 
-LOWEST = -1e30
-"""Where a maximum starts: finite, so that a block without a visible key divides nothing by zero."""
+BLOCK = invariant_attention.BLOCK // PAGE
+"""Pages that are scored at once."""
 
 
 class Invariance(Config):
@@ -69,137 +69,111 @@ class Invariance(Config):
 
 
 class TiledRunner:
-    """Runs a pass tile by tile through a model as PyTorch computes it.
+    """Runs passes through a model as PyTorch computes it, product by product in tiles.
 
     Args:
         model: in evaluation mode.
         rows: of a tile, at most.
+        short: type that products run in by autocast, as in a trainer; None is the weights' own.
 
     Attributes:
         rows: of a tile.
     """
 
-    def __init__(self, model: Decoder, rows: int) -> None:
+    def __init__(self, model: Decoder, rows: int, short: torch.dtype | None = None) -> None:
         self.model = model
-        # A tile of several would be sent to experts in groups of any size.
+        self.short = short
+        # Several tokens at once would be sent to experts in groups of any size.
         mixed = any(isinstance(module, Experts) for module in model.modules())
-        self.rows = 1 if mixed else steady_rows(model, rows)
+        self.rows = 1 if mixed else steady_rows(model, rows, short)
+        self._most = 1 if mixed else None
 
     def __call__(self, pass_: Pass, pages: Pages) -> Tensor:
         """See `Runner`."""
         tables = pass_.tables[owners(pass_)].long()  # [t, m]
-        wanted = pass_.wanted.tolist()
-        made: list[Tensor] = []
-        count = len(pass_.tokens)
-        for first in range(0, count, self.rows):
-            # The last tile is filled up with its last token, which is computed and stored again alike.
-            tile = torch.arange(first, first + self.rows).clamp(max=count - 1)
-            positions = pass_.positions[tile]
-            attend = _EachAlone(tables[tile], positions, pages)
-            hidden = self.model(pass_.tokens[tile][None], positions[None], attend, logits=False).hidden
-            here = [at - first for at in wanted if first <= at < first + self.rows]
-            if here:
-                made.append(self.model.head(hidden)[0, here].float())
+        made = []
+        with RowTiles(self.rows), self._precision():
+            for first in range(0, len(pass_.tokens), self._most or len(pass_.tokens)):
+                here = slice(first, first + (self._most or len(pass_.tokens)))
+                positions = pass_.positions[here]
+                attend = _Paged(tables[here], positions, pages, min(self.rows, TOGETHER))
+                hidden = self.model(pass_.tokens[here][None], positions[None], attend, logits=False).hidden
+                asked = (pass_.wanted >= here.start) & (pass_.wanted < here.stop)
+                wanted = hidden[0, pass_.wanted[asked] - first]
+                if len(wanted):
+                    made.append(self.model.head(wanted).float())
         return torch.cat(made) if made else torch.empty(0, self.model.config.vocabulary)
 
+    def _precision(self) -> AbstractContextManager[object]:
+        return nullcontext() if self.short is None else torch.autocast("cpu", dtype=self.short)
 
-class _EachAlone:
-    """The `Attend` of a tile: every query scores the keys of its own pages, block by block.
+
+class _Paged:
+    """The `Attend` of a pass: every token scores the keys of its own pages, in tiles of so many tokens.
 
     Args:
-        tables: [r, m] pages of each token's request.
-        positions: [r].
+        tables: [t, m] pages of each token's request.
+        positions: [t].
         pages: where keys and values are.
+        rows: of a tile.
     """
 
-    def __init__(self, tables: Tensor, positions: Tensor, pages: Pages) -> None:
+    def __init__(self, tables: Tensor, positions: Tensor, pages: Pages, rows: int) -> None:
         self.pages = pages
         self.positions = positions
+        self.rows = rows
         self.page = tables.gather(1, positions[:, None] // PAGE).squeeze(1)
         self.place = positions % PAGE
-        self.nearest, self.farthest = int(positions.min()), int(positions.max())
-        blocks = self.farthest // (BLOCK * PAGE) + 1
-        self.tables = pad(tables, (0, max(0, blocks * BLOCK - tables.shape[1])))
+        self.tables = pad(tables, (0, -tables.shape[1] % BLOCK))
 
     def __call__(
         self, layer: int, query: Tensor, key: Tensor, value: Tensor, scored: Scored | None = None
     ) -> Tensor:
-        """See `Attend`; b is 1 and t the rows of the tile."""
-        scored = scored or Scored()
+        """See `Attend`; b is 1."""
         keys, values = self.pages.reserve(layer, key, value)
         keys[self.page, :, self.place] = key[0].transpose(0, 1)
         values[self.page, :, self.place] = value[0].transpose(0, 1)
-        h, r, e = query.shape[1:]
-        k = key.shape[1]
-        asked = query[0].transpose(0, 1).reshape(r, k, h // k, e).float() * e**-0.5
-        highest = asked.new_full((r, k, h // k, 1), LOWEST)
-        total = torch.zeros_like(highest)
-        mixed = asked.new_zeros(r, k, h // k, value.shape[3])
-        for first, pages in self._blocks(scored.window):
-            near = keys[pages].transpose(1, 2).flatten(2, 3).float()  # [r, k, BLOCK * PAGE, e]
-            scores = self._scores(asked @ near.mT, first, scored)
-            higher = torch.maximum(highest, scores.amax(-1, keepdim=True))
-            kept, weights = (highest - higher).exp(), (scores - higher).exp()
-            total = total * kept + weights.sum(-1, keepdim=True)
-            mixed = mixed * kept + weights @ values[pages].transpose(1, 2).flatten(2, 3).float()
-            highest = higher
-        if scored.sinks is not None:
-            sinks = scored.sinks.float().view(1, k, h // k, 1)
-            higher = torch.maximum(highest, sinks)
-            kept = (highest - higher).exp()
-            total, mixed = total * kept + (sinks - higher).exp(), mixed * kept
-        return (mixed / total).to(value.dtype).reshape(1, r, h, -1).transpose(1, 2)
-
-    def _blocks(self, window: int | None) -> Iterator[tuple[int, Tensor]]:
-        """The place at which each block that some token sees begins, and its pages [r, BLOCK]."""
-        size = BLOCK * PAGE
-        first = 0 if window is None else max(0, self.nearest - window + 1) // size * size
-        for place in range(first, self.farthest + 1, size):
-            yield place, self.tables[:, place // PAGE : place // PAGE + BLOCK]
-
-    def _scores(self, scores: Tensor, first: int, scored: Scored) -> Tensor:
-        """Scores [r, k, h/k, places] as the layer wants them; what a query does not see is -inf."""
-        places = torch.arange(first, first + scores.shape[-1])
-        distance = (self.positions[:, None] - places)[:, None, None]  # [r, 1, 1, places]
-        visible = distance >= 0
-        if scored.window is not None:
-            visible = visible & (distance < scored.window)
-        if scored.cap is not None:
-            scores = scored.cap * torch.tanh(scores / scored.cap)
-        if scored.slopes is not None:
-            scores = scores - scored.slopes.float().view(1, scores.shape[1], -1, 1) * distance
-        return scores.masked_fill(~visible, float("-inf"))
+        asked = query[0].transpose(0, 1)  # [t, h, e]
+        count = len(asked)
+        made = []
+        with torch.autocast(query.device.type, enabled=False):
+            for first in range(0, count, self.rows):
+                # The last tile is filled up with its last token.
+                tile = torch.arange(first, first + self.rows).clamp(max=count - 1)
+                near = _Blocks(keys, values, self.tables[tile])
+                made.append(
+                    attend_alone(
+                        asked[tile],
+                        self.positions[tile],
+                        near,
+                        key.shape[1],
+                        value.shape[3],
+                        scored or Scored(),
+                    )
+                )
+        return torch.cat(made)[:count].to(value.dtype).transpose(0, 1)[None]
 
 
-def steady_rows(model: nn.Module, most: int) -> int:
-    """Returns the rows of a tile in which every row is computed alike: `most`, half of it, ... or 1.
-
-    Kernels for matrices of odd sizes may treat the last rows in another way, which one sees by trying.
+class _Blocks:
+    """The `Near` of a tile: keys and values out of pages.
 
     Args:
-        model: whose linear layers are tried, one of each size.
-        most: rows to begin with.
+        keys: [p, k, PAGE, e].
+        values: [p, k, PAGE, w].
+        tables: [r, m] of the tile's tokens, m a multiple of BLOCK.
     """
-    layers: dict[tuple[object, ...], tuple[nn.Module, int]] = {}
-    for layer in model.modules():
-        weight = getattr(layer, "weight", None)
-        if isinstance(weight, Tensor) and weight.dim() == 2 and not isinstance(layer, nn.Embedding):
-            layers[type(layer), weight.shape, weight.dtype] = layer, weight.shape[1]
-    kind = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-    rows = most
-    while rows > 1 and not all(_alike(*layer, rows, kind) for layer in layers.values()):
-        rows //= 2
-    return max(rows, 1)
 
+    def __init__(self, keys: Tensor, values: Tensor, tables: Tensor) -> None:
+        self.kept = keys, values
+        self.tables = tables
 
-@torch.inference_mode()
-def _alike(layer: nn.Module, width: int, rows: int, kind: torch.dtype) -> bool:
-    """Whether a layer computes a row bit for bit alike at any place in a tile, beside any others."""
-    generator = torch.Generator().manual_seed(0)
-    several = torch.randn(rows, width, generator=generator).to(kind)
-    made: Tensor = layer(several[None])[0]
-    for shift in range(1, rows):
-        moved = layer(several.roll(shift, 0)[None])[0]
-        if not torch.equal(moved.roll(-shift, 0), made):
-            return False
-    return True
+    def __call__(self, first: int) -> tuple[Tensor, Tensor]:
+        """See `Near`."""
+        here = self.tables[:, None, first // PAGE : first // PAGE + BLOCK]  # [r, 1, BLOCK]
+        k = self.kept[0].shape[1]
+        places = here * k + torch.arange(k)[:, None]  # [r, k, BLOCK]: heads of pages, which lie in one piece
+        keys, values = (
+            kept.flatten(0, 1).index_select(0, places.flatten()).view(len(here), k, BLOCK * PAGE, -1)
+            for kept in self.kept
+        )
+        return keys, values

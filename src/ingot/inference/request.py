@@ -65,6 +65,7 @@ class Request:
 
     Attributes:
         history: what penalties look at; None where there are none.
+        cached: tokens of the prompt that did not have to be computed, because others had computed them.
     """
 
     prompt: list[int]
@@ -83,6 +84,7 @@ class Request:
     prompt_logprobs: list[float | None] = field(default_factory=list)
     prompt_alternatives: list[Alternatives] = field(default_factory=list)
     finish_reason: str | None = None
+    cached: int = 0
     started: float = 0.0
     ended: float = 0.0
 

@@ -151,8 +151,7 @@ class Schedule:
             twin.leader = None
             twin.stored, twin.gone, twin.named = entry.stored, entry.gone, entry.named
             twin.names = list(entry.names)
-            self.prefixes.queries += len(twin.tokens)
-            self.prefixes.hits += twin.stored
+            self._count(twin)
         return twins
 
     def leave(self, entry: Entry) -> None:
@@ -219,8 +218,14 @@ class Schedule:
         entry.named = len(found)
         for name in entry.names[len(found) :]:
             self._coming[name] = entry
+        self._count(entry)
+
+    def _count(self, entry: Entry) -> None:
+        """Counts what of an entry's text need not be computed, now that it begins."""
         self.prefixes.queries += len(entry.tokens)
         self.prefixes.hits += entry.stored
+        if not entry.request.started:  # after a preemption it finds what it has computed itself
+            entry.request.cached = entry.stored
 
     def _make_room(self, entry: Entry, needed: int, found: list[int]) -> bool:
         """Returns whether there are pages for an entry; preempts those of lower priority if that helps."""

@@ -130,13 +130,20 @@ class Decoder(nn.Module):
         if self.positions is not None:
             x = x + (self.positions.weight[:t] if positions is None else self.positions(positions))
         x = shortened(x)
-        whole = None if self.rotary is None else self.rotary.angles(positions, t)
+        whole = self._angles(positions, t, attend is None or documents is not None)
         local = whole if self.local_rotary is None else self.local_rotary.angles(positions, t)
+        unturned = self.config.unturned_layers
         for layer, block in enumerate(self.blocks):
             angles = local if self.config.local(layer) else whole
-            x = block(x, angles, layer, attend or causal)
+            x = block(x, None if layer in unturned else angles, layer, attend or causal)
         hidden = self.norm(x)
         return Outputs(hidden, self.head(hidden) if logits else None)
+
+    def _angles(self, positions: Tensor | None, t: int, whole_texts: bool) -> Angles | None:
+        """How layers turn; a text of which a part is elsewhere is turned as one of the longest."""
+        if self.rotary is None:
+            return None
+        return (self.rotary.whole_angles if whole_texts else self.rotary.angles)(positions, t)
 
     def parameter_count(self) -> int:
         """Returns the number of parameters; tied ones count once."""

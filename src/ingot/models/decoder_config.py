@@ -53,6 +53,7 @@ class DecoderConfig(Config):
             both parts, which then read the same x (parallel).
         bias: which projections have one.
         rotary_share: of a head's coordinates that are turned.
+        unturned_layers: numbers of layers whose queries and keys are not turned, although others' are.
         rope_scaling: how rotary frequencies are stretched, or None.
         window: tokens that a token sees in local layers, itself included; None has no local layers.
         local_layers: numbers of the layers that have the window; None is all.
@@ -86,6 +87,7 @@ class DecoderConfig(Config):
     arrangement: Literal["pre", "post", "sandwich", "parallel"] = "pre"
     bias: tuple[Projection, ...] = ()
     rotary_share: float = Field(default=1.0, gt=0, le=1)
+    unturned_layers: tuple[int, ...] = ()
     rope_scaling: RopeScaling | None = None
     window: int | None = Field(default=None, gt=0)
     local_layers: tuple[int, ...] | None = None
@@ -114,7 +116,7 @@ class DecoderConfig(Config):
             raise ValueError(
                 f"rotary_share ({self.rotary_share}) turns {self.rotary_width} coordinates, no pairs"
             )
-        for key in ("local_layers", "dense_layers"):
+        for key in ("local_layers", "dense_layers", "unturned_layers"):
             beyond = [layer for layer in getattr(self, key) or () if not 0 <= layer < self.layers]
             if beyond:
                 raise ValueError(f"{key} names layer {beyond[0]} of {self.layers}")

@@ -25,32 +25,42 @@ from ingot.errors import ArtifactError
 from ingot.models.config_file import CONFIG, read_keys, understood
 from ingot.models.decoder import Decoder, DecoderConfig
 from ingot.models.families import by_architecture, by_parts, rules, shapes
-from ingot.models.families.rules import fitting, stored_shapes, written
+from ingot.models.families.rules import Rule, fitting, stored_shapes, written
 from ingot.models.weight_files import WEIGHTS, read_folder, read_weights
 
 __all__ = ["WEIGHTS", "read_weights"]  # what others find here although it is elsewhere
 
 _AGAIN = "make the model anew"
+_OF_ROWS = (".weight", ".router.bias")
 _HEADS = (r"lm_head\.weight", r"embed_out\.weight")
 
 
-def weight_names(config: DecoderConfig) -> dict[str, str]:
-    """Returns our weight name -> theirs, for every weight that is stored (a tied head is not).
+def row_rules(config: DecoderConfig) -> list[Rule]:
+    """Returns the rules of a model whose stored matrices have the rows of ours, perhaps in another order or
+    expert by expert: what is said of rows (the scales of the int8 format) can be stored by the same rules.
 
     Raises:
-        ArtifactError: the model has more than weights that are stored one by one as they are (the int8 format
-            rests on that), or no family has these parts.
+        ArtifactError: the model has more than that, or no family has these parts.
     """
     family, _ = by_parts(config)
     found = rules(family, config)
-    plain = all(rule.read is rule.write and rule.ours[0].endswith(".weight") for rule in found)
+    plain = all(len(rule.ours) == 1 and rule.ours[0].endswith(_OF_ROWS) for rule in found)
     if config.logit_cap is not None or not plain:
         raise ArtifactError(
             f"{family.MODEL_TYPE} has more than plain weights (biases, a cap, joined tensors)",
             where="the model's format",
             fix="use the model as it is",
         )
-    return {rule.ours[0]: rule.theirs[0] for rule in found}
+    return found
+
+
+def weight_names(config: DecoderConfig) -> dict[str, str]:
+    """Returns our weight name -> theirs, for what is stored in one piece (a tied head and experts are not).
+
+    Raises:
+        ArtifactError: as `row_rules`.
+    """
+    return {rule.ours[0]: rule.theirs[0] for rule in row_rules(config) if len(rule.theirs) == 1}
 
 
 def describe(

@@ -61,8 +61,8 @@ class _Product(torch.autograd.Function):
         return to_x, to_weight, None
 
 
-def _groups(counts: Tensor) -> Iterator[tuple[int, slice]]:
-    """The groups that have rows, and where those are."""
+def groups(counts: Tensor) -> Iterator[tuple[int, slice]]:
+    """Yields the groups that have rows, and where those are."""
     start = 0
     for group, count in enumerate(counts.tolist()):
         if count:
@@ -72,7 +72,7 @@ def _groups(counts: Tensor) -> Iterator[tuple[int, slice]]:
 
 def _multiplied(x: Tensor, weight: Tensor, counts: Tensor) -> Tensor:
     y = x.new_empty(len(x), weight.shape[1])
-    for group, rows in _groups(counts):
+    for group, rows in groups(counts):
         torch.mm(x[rows], weight[group].mT, out=y[rows])
     return y
 
@@ -92,7 +92,7 @@ def _gradient(given: Tensor, x: Tensor, counts: Tensor, dtype: torch.dtype) -> T
     exact = dtype == torch.float32 and x.dtype == torch.bfloat16 and x.device.type == "cpu" and kernel.ready()
     gradient = x.new_empty(shape, dtype=dtype if exact else x.dtype)
     empty = set(range(len(counts)))
-    for group, rows in _groups(counts):
+    for group, rows in groups(counts):
         empty.discard(group)
         if exact:
             gradient[group] = kernel.weight_gradient(given[rows], x[rows])

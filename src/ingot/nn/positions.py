@@ -32,6 +32,10 @@ class Rotary(_Tables):
     The pairs are (i, i + e/2), the layout of the Hugging Face models. A dot product of a turned query
     and a turned key then depends on their distance only.
 
+    Long-RoPE has other frequencies for texts beyond its original context: `near` turns those within it, where
+    `context` is longer. Both are right for a whole text only, whose length is known (`whole_angles`); a text
+    that grows behind a cache has `context`'s from its first token on, because what is cached is turned.
+
     Args:
         head_width: e, even; the coordinates that are turned, where only some are.
         theta: base of the geometric row of wavelengths.
@@ -52,7 +56,7 @@ class Rotary(_Tables):
             raise ValueError(f"rotary positions need an even head width, got {head_width}")
         frequency = theta ** -(torch.arange(0, head_width, 2, dtype=torch.float32) / head_width)
         if scaling is not None:
-            frequency = scaling.stretched(frequency, theta)
+            frequency = scaling.stretched(frequency, theta, context)
         angle = torch.outer(torch.arange(context, dtype=torch.float32), frequency)  # [t, e/2]
         angle = torch.cat([angle, angle], dim=-1)  # [t, e]
         # By way of float64: in float32 the last bits of MKL's cosine depend on where the numbers lie in
@@ -62,6 +66,10 @@ class Rotary(_Tables):
             cosine, sine = cosine * scaling.temperature(), sine * scaling.temperature()
         self.register_buffer("cosine", cosine.float(), persistent=False)
         self.register_buffer("sine", sine.float(), persistent=False)
+        self.near: Rotary | None = None
+        if scaling is not None and scaling.beyond(context):
+            assert scaling.original_context is not None
+            self.near = Rotary(head_width, theta, scaling.original_context, scaling)
 
     def angles(self, positions: Tensor | None, length: int) -> Angles:
         """The cosines and sines for one forward pass, shared by all layers.
@@ -76,6 +84,18 @@ class Rotary(_Tables):
         if positions is None:
             return self.cosine[:length].unsqueeze(1), self.sine[:length].unsqueeze(1)
         return self.cosine[positions].unsqueeze(-2), self.sine[positions].unsqueeze(-2)
+
+    def whole_angles(self, positions: Tensor | None, length: int) -> Angles:
+        """The same for rows that hold whole texts: one within the original context is turned as such."""
+        if self.near is None:
+            return self.angles(positions, length)
+        within = len(self.near.cosine)
+        if positions is None:
+            return (self.near if length <= within else self).angles(None, length)
+        is_near = (positions.amax(-1, keepdim=True) < within)[..., None, None]  # [b, 1, 1, 1], or [1, 1, 1]
+        nears = self.near.angles(positions.clamp(max=within - 1), length)
+        cosine, sine = self.angles(positions, length)
+        return torch.where(is_near, nears[0], cosine), torch.where(is_near, nears[1], sine)
 
 
 def rotate(x: Tensor, angles: Angles) -> Tensor:

@@ -21,8 +21,8 @@ class RopeScaling(Config):
     yarn       quick ones stay, slow ones are divided, those between are mixed (Peng et al. 2023,
                arXiv 2309.00071, section 3.2)
     llama3     the same by wavelength (Llama 3: Grattafiori et al. 2024, arXiv 2407.21783, section 3.4.2)
-    longrope   each divided by a number of its own (Ding et al. 2024, arXiv 2402.13753); of the two rows that
-               a model has, the short one, which holds up to the original context
+    longrope   each divided by a number of its own (Ding et al. 2024, arXiv 2402.13753); a model has two rows
+               of them, one for texts within the original context and one for longer ones
     ```
 
     Args:
@@ -36,7 +36,7 @@ class RopeScaling(Config):
         attention: multiplies the rotated queries and keys; None is what the kind's paper says.
         mscale, mscale_all: yarn as DeepSeek has it: attention is the ratio of both.
         truncate: yarn: whether the borders are rounded to whole coordinates.
-        short, long: longrope: e/2 numbers each.
+        short, long: longrope: e/2 numbers each, up to the original context and beyond it.
     """
 
     kind: Literal["linear", "dynamic", "yarn", "llama3", "longrope"]
@@ -67,12 +67,17 @@ class RopeScaling(Config):
             raise ValueError("low and high must differ")
         return self
 
-    def stretched(self, frequency: Tensor, theta: float) -> Tensor:
+    def beyond(self, context: int) -> bool:
+        """Whether texts of so many tokens have other frequencies than those within the original context."""
+        return self.kind == "longrope" and context > (self.original_context or 0)
+
+    def stretched(self, frequency: Tensor, theta: float, context: int = 0) -> Tensor:
         """Returns the frequencies to turn by.
 
         Args:
             frequency: [e/2] plain ones, the quickest first.
             theta: their base.
+            context: tokens of the longest text.
 
         Raises:
             ValueError: longrope has another number of factors than there are frequencies.
@@ -84,10 +89,11 @@ class RopeScaling(Config):
         if self.kind == "llama3":
             return self._by_wavelength(frequency)
         if self.kind == "longrope":
-            assert self.short is not None
-            if len(self.short) != len(frequency):
-                raise ValueError(f"longrope has {len(self.short)} factors for {len(frequency)} frequencies")
-            return frequency / torch.tensor(self.short, dtype=frequency.dtype)
+            row = self.long if self.beyond(context) else self.short
+            assert row is not None
+            if len(row) != len(frequency):
+                raise ValueError(f"longrope has {len(row)} factors for {len(frequency)} frequencies")
+            return frequency / torch.tensor(row, dtype=frequency.dtype)
         return frequency
 
     def _by_place(self, frequency: Tensor, theta: float) -> Tensor:

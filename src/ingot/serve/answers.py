@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ingot.serve.asks import StreamOptions
+from ingot.serve.counts import usage
 from ingot.serve.job_making import pieces
-from ingot.serve.protocol import DONE, ApiError, event, usage
+from ingot.serve.protocol import DONE, ApiError, event
 from ingot.serve.voices import Form, Voice
 from ingot.serve.worker import Job, Piece
 
@@ -27,6 +28,10 @@ class Answer:
         prompt_tokens: to count, each prompt once.
         best: (made, sent) for each prompt; of those made, the likeliest by token are sent.
         silent: no new tokens were asked for, so none are counted.
+
+    Attributes:
+        made: tokens of all answers so far.
+        cached: tokens of its prompt that did not have to be computed, for each answer that has begun.
     """
 
     job: Job
@@ -37,6 +42,7 @@ class Answer:
     best: tuple[int, int] = (1, 1)
     silent: bool = False
     made: int = 0
+    cached: dict[int, int] = field(default_factory=dict)
     created: int = field(default_factory=lambda: int(time.time()))
     id: str = ""
 
@@ -91,9 +97,14 @@ class Answer:
 
     def _count(self, piece: Piece) -> None:
         self.made += 0 if self.silent else len(piece.tokens)
+        self.cached[piece.answer] = piece.cached
 
     def _usage(self) -> dict[str, Any]:
-        return usage(self.prompt_tokens, self.made)
+        prompts: dict[int, int] = {}  # each counts once: the answer that read it had to compute the most
+        for number, cached in self.cached.items():
+            prompt = number // self.best[0]
+            prompts[prompt] = min(cached, prompts.get(prompt, cached))
+        return usage(self.prompt_tokens, self.made, sum(prompts.values()))
 
     def _head(self, kind: str) -> dict[str, Any]:
         return {"id": self.id, "object": kind, "created": self.created, "model": self.model}

@@ -23,6 +23,8 @@ class Piece(NamedTuple):
     alternatives: Sequence[list[tuple[int, float]]] = ()  # of each token; empty where nobody asked
     prompt: tuple[list[float | None], list[list[tuple[int, float]]]] | None = None
     """How likely the prompt's tokens are, and their alternatives; on an answer's first piece if asked for."""
+    cached: int = 0
+    """Tokens of the prompt that did not have to be computed."""
 
 
 @dataclass(eq=False)
@@ -40,8 +42,8 @@ class Job:
     queue: asyncio.Queue[Piece | ApiError] = field(default_factory=asyncio.Queue)
     requests: list[Request] = field(default_factory=list)  # the thread's own
     unfinished: int = 0
-    told: Callable[[int], None] | None = None
-    """Called in the event loop with the number of tokens that were made, whenever some were."""
+    listeners: list[Callable[[Piece | ApiError], None]] = field(default_factory=list)
+    """Called in the event loop with all that comes, also when whoever asked has gone."""
 
     def add(
         self, prompt: list[int], sampling: Sampling, priority: int = 0, adapter: str | None = None

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ingot.errors import ArtifactError, ConfigError
 from ingot.inference.ingot import Ingot
 from ingot.record import file_hash, read
+from ingot.serve.idle import Idle
 from ingot.serve.job import Job
 from ingot.serve.limits import Limits
+from ingot.serve.prompt_log import PromptLog
 from ingot.serve.protocol import ApiError
 from ingot.serve.routing import Routing, Split, check_names
-from ingot.serve.steps import Idle
 from ingot.serve.visits import LONGEST, Visit
 from ingot.serve.worker import SHADOW_NICENESS, Worker
 from ingot.tokenizer import Tokenizer
@@ -72,6 +73,7 @@ class Served:
         visit: the request that asks; None outside of one.
         shadow: also gets a share of its jobs; None gets none.
         share: of the jobs, from 0 to 1.
+        prompts: where its jobs are written down; None where nobody wants that.
     """
 
     name: str
@@ -80,6 +82,7 @@ class Served:
     visit: Visit | None = None
     shadow: Loaded | None = None
     share: float = 0.0
+    prompts: PromptLog | None = None
 
     @property
     def kind(self) -> str:
@@ -113,7 +116,10 @@ class Served:
             ApiError: 429, too much is waiting already.
         """
         if self.visit is not None:
-            job.told = self.visit.made
+            job.listeners.append(self.visit.hear)
+        if self.prompts is not None:
+            number = None if self.visit is None else self.visit.number
+            self.prompts.follow(job, self.tokenizer, number, self.name)
         self.loaded.worker.submit(job)
         self._count(sum({id(prompt): len(prompt) for prompt in job.prompts}.values()))
         if self.shadow is not None and random.random() < self.share:
@@ -148,11 +154,13 @@ class Models:
 
     Args:
         routing: what other names mean.
+        prompts: where prompts and answers are written down; None writes none.
     """
 
-    def __init__(self, routing: Routing | None = None) -> None:
+    def __init__(self, routing: Routing | None = None, prompts: PromptLog | None = None) -> None:
         self.loaded: dict[str, Loaded] = {}  # the first one is meant where none is named
         self._routing = routing or Routing()
+        self._prompts = prompts
         self._adapters: dict[str, tuple[Loaded, dict[str, Any]]] = {}
 
     def add(self, loaded: Loaded) -> None:
@@ -227,6 +235,8 @@ class Models:
         """Ends all threads."""
         for loaded in self.loaded.values():
             loaded.worker.stop()
+        if self._prompts is not None:
+            self._prompts.close()
 
     def find(self, wanted: str | None, request: Request | None = None, user: str | None = None) -> Served:
         """Returns what a request talks to.
@@ -255,6 +265,7 @@ class Models:
             visit=visit,
             shadow=None if shadow is None else self._found(shadow[0])[0],
             share=0.0 if shadow is None else shadow[1],
+            prompts=self._prompts,
         )
 
     def cards(self) -> list[dict[str, Any]]:

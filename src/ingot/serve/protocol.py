@@ -180,12 +180,3 @@ def event(values: Mapping[str, Any] | str, name: str | None = None) -> bytes:
 
 
 DONE = event("[DONE]")
-
-
-def usage(prompt_tokens: int, completion_tokens: int) -> dict[str, int]:
-    """Returns OpenAI's count of tokens."""
-    return {
-        "prompt_tokens": prompt_tokens,
-        "completion_tokens": completion_tokens,
-        "total_tokens": prompt_tokens + completion_tokens,
-    }

@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse, Response
 
 from ingot.inference.sampling import Sampling
 from ingot.serve import job_making
+from ingot.serve.counts import ResponseUsage
 from ingot.serve.kept import Shelf
 from ingot.serve.limits import Limits
 from ingot.serve.models import Models
@@ -37,7 +38,7 @@ def response_routes(models: Models, limits: Limits, shelf: Shelf | None = None) 
     router = APIRouter()
     kept = shelf or Shelf()
 
-    @router.post("/v1/responses", openapi_extra=takes(ResponseAsk))
+    @router.post("/v1/responses", openapi_extra=takes(ResponseAsk, ResponseUsage))
     async def respond(request: Request) -> Response:
         ask = await read(request, limits, ResponseAsk)
         owner = _owner(request)

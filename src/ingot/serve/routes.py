@@ -18,6 +18,7 @@ from ingot.serve import job_making
 from ingot.serve.answers import Answer
 from ingot.serve.asks import CompletionAsk
 from ingot.serve.chats import ChatAsk
+from ingot.serve.counts import Usage
 from ingot.serve.embeddings import embedding_routes
 from ingot.serve.limits import Limits
 from ingot.serve.models import Models, Served
@@ -32,7 +33,7 @@ def routes(models: Models, limits: Limits) -> APIRouter:
     """Returns the routes over the models that are served."""
     router = APIRouter()
 
-    @router.post("/v1/chat/completions", openapi_extra=takes(ChatAsk))
+    @router.post("/v1/chat/completions", openapi_extra=takes(ChatAsk, Usage))
     async def chat(request: Request) -> Response:
         ask = await read(request, limits, ChatAsk)
         served = models.find(ask.model, request, ask.user)
@@ -45,10 +46,11 @@ def routes(models: Models, limits: Limits) -> APIRouter:
             voices=[ChatVoice(tokenizer, job_making.reader(ask)) for _ in job.prompts],
             model=served.name,
             prompt_tokens=len(prompt),
+            best=(ask.n, ask.n),
         )
         return await _answer(request, served, ask, answer)
 
-    @router.post("/v1/completions", openapi_extra=takes(CompletionAsk))
+    @router.post("/v1/completions", openapi_extra=takes(CompletionAsk, Usage))
     async def complete(request: Request) -> Response:
         ask = await read(request, limits, CompletionAsk)
         served = models.find(ask.model, request, ask.user)

@@ -10,6 +10,7 @@ from fastapi import Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from ingot.config import Config
 from ingot.serve.limits import Limits, read_body
 from ingot.serve.models import Served
 from ingot.serve.protocol import ApiError, Shape, parse_json
@@ -35,8 +36,13 @@ async def read(request: Request, limits: Limits, shape: type[T]) -> T:
     return parse() if len(body) <= QUICK else await asyncio.to_thread(parse)
 
 
-def takes(shape: type[Shape]) -> dict[str, Any]:
-    """Returns what the OpenAPI document says of a route's body."""
+def takes(shape: type[Shape], usage: type[Config] | None = None) -> dict[str, Any]:
+    """Returns what the OpenAPI document says of a route.
+
+    Args:
+        shape: of the body.
+        usage: how its answers count tokens, for routes whose answers can be streamed.
+    """
     schema = shape.model_json_schema(ref_template="#/components/schemas/{model}")
     inner = schema.pop("$defs", {})
     schema = _inlined(schema, inner)
@@ -47,7 +53,16 @@ def takes(shape: type[Shape]) -> dict[str, Any]:
         schema["properties"].setdefault(name, {"description": "Accepted; it changes nothing."})
     for name, values in shape.neutral.items():
         schema["properties"].setdefault(name, {"enum": [*values, None]})
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+    said: dict[str, Any] = {
+        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}
+    }
+    if usage is not None:
+        counted = usage.model_json_schema(ref_template="#/components/schemas/{model}")
+        inner = counted.pop("$defs", {})
+        whole = {"type": "object", "properties": {"usage": _inlined(counted, inner)}, "required": ["usage"]}
+        content = {"application/json": {"schema": whole}, "text/event-stream": {"schema": {"type": "string"}}}
+        said["responses"] = {"200": {"content": content}}
+    return said
 
 
 def _lenient(schema: dict[str, Any]) -> None:

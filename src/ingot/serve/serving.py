@@ -78,6 +78,7 @@ def serve(
     device: str | None = None,
     pooling: str | None = None,
     engine: Mapping[str, Any] | None = None,
+    prompts: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> None:
     """Serves models until it is told to end (Ctrl-C or SIGTERM).
@@ -95,11 +96,12 @@ def serve(
         device: where to compute; None takes CUDA where there is one.
         pooling: 'mean', 'first' or 'last', for vectors of models that were not made for them.
         engine: settings of `Engine` that decoders get.
+        prompts: a file that gets all prompts and answers; None writes none down.
         say: told the address, and what is worth knowing about it.
 
     Raises:
         ArtifactError: nothing there that can be served.
-        ConfigError: names that lead nowhere.
+        ConfigError: names that lead nowhere, or prompts that cannot be written down.
         BusyError: the port is in use.
         RequestError: an address that cannot be listened on.
     """
@@ -109,10 +111,12 @@ def serve(
         from ingot.serve.app import create_app
         from ingot.serve.metrics import Metrics
         from ingot.serve.models import Models
+        from ingot.serve.prompt_log import PromptLog
 
         local = host in LOOPBACK
         url = url_of(socket, host)
-        models, metrics = Models(routing), Metrics()
+        models = Models(routing, None if prompts is None else PromptLog(prompts))
+        metrics = Metrics()
 
         def load() -> None:
             fill(models, metrics, sources, adapters, limits, routing, device, pooling, engine)
@@ -120,6 +124,8 @@ def serve(
             say(f"serving {names}: chat at {url}, OpenAI's API at {url}/v1 (Ctrl-C ends it)")
             if not local and not len(keys):
                 say(f"anyone who reaches this machine can use it: set {KEY_VARIABLE} to ask for a key")
+            if prompts is not None:
+                say(f"prompts and answers are written to {prompts}")
 
         app = create_app(models, metrics=metrics, limits=limits, keys=keys, life=life, load=load, local=local)
         make_server(app, limits, life).run(sockets=[socket])

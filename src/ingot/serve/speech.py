@@ -17,6 +17,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+from ingot.serve.counts import response_usage
 from ingot.serve.protocol import ApiError, event
 from ingot.serve.tool_calls import Reader
 from ingot.serve.voices import chat_logprobs, read
@@ -47,6 +48,7 @@ class Speech:
         self._item: Fields | None = None  # the one that grows
         self._entries: list[Fields] = []  # log-probabilities that no delta has carried yet
         self._made = 0
+        self._cached = 0
 
     @property
     def output(self) -> list[Fields]:
@@ -63,6 +65,7 @@ class Speech:
     def add(self, piece: Piece) -> list[bytes]:
         """Takes a piece of the answer. Returns the events that it makes."""
         self._made += len(piece.tokens)
+        self._cached = piece.cached
         if self._tokenizer is not None:
             self._entries += chat_logprobs(self._tokenizer, piece)
         events: list[bytes] = []
@@ -91,13 +94,7 @@ class Speech:
         events += self._close(status)
         self.response |= {
             "status": status,
-            "usage": {
-                "input_tokens": self._prompt_tokens,
-                "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
-                "output_tokens": self._made,
-                "output_tokens_details": {"reasoning_tokens": 0},
-                "total_tokens": self._prompt_tokens + self._made,
-            },
+            "usage": response_usage(self._prompt_tokens, self._made, self._cached),
         }
         if not whole:
             self.response["incomplete_details"] = {"reason": "max_output_tokens"}

@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ingot.serve.job import Piece
 from ingot.serve.keys import Holder
+from ingot.serve.protocol import ApiError
 
 log = logging.getLogger("ingot.access")
 
@@ -63,11 +65,12 @@ class Visit:
         if self.holder is not None:
             self.holder.use(tokens)
 
-    def made(self, tokens: int) -> None:
-        """Counts new tokens."""
-        self.new_tokens += tokens
-        if self.holder is not None:
-            self.holder.use(tokens)
+    def hear(self, piece: Piece | ApiError) -> None:
+        """Counts the tokens of a piece."""
+        if isinstance(piece, Piece) and piece.tokens:
+            self.new_tokens += len(piece.tokens)
+            if self.holder is not None:
+                self.holder.use(len(piece.tokens))
 
     def line(self) -> dict[str, Any]:
         """Returns what the access log says about it."""

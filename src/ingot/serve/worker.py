@@ -23,10 +23,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ingot.errors import IngotError
+from ingot.inference.asking import Asking
 from ingot.inference.request import Request
 from ingot.serve.job import Job, Piece
 from ingot.serve.protocol import ApiError
-from ingot.serve.steps import Steps
 from ingot.serve.visits import traced
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Worker:
 
     def __init__(
         self,
-        engine: Steps,
+        engine: Asking,
         stop_ids: frozenset[int],
         waiting: int,
         waiting_tokens: int | None = None,
@@ -180,9 +180,8 @@ class Worker:
         if self._niceness and sys.platform == "linux":
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._niceness)
         while True:
-            idle = not (self.engine.active or self.engine.waiting)
             try:
-                command = self._commands.get(block=idle)
+                command = self._commands.get(block=self.engine.idle)
             except queue.Empty:
                 self._step()
                 continue
@@ -278,8 +277,8 @@ class Worker:
                 ended = job.unfinished
             else:
                 ended = piece.finish_reason is not None
-                if job.told is not None and piece.tokens:
-                    job.told(len(piece.tokens))
+            for listener in job.listeners:
+                listener(piece)
             job.unfinished -= ended
             self.taken -= ended
             job.queue.put_nowait(piece)
@@ -300,6 +299,7 @@ def _piece(request: Request, answer: _Answer, text: str) -> Piece:
         finish_reason=request.finish_reason,
         alternatives=request.alternatives[start:],
         prompt=prompt,
+        cached=request.cached,
     )
 
 

@@ -11,6 +11,7 @@ from pydantic import Field
 from ingot import device as machine
 from ingot.align.rewards import score_code
 from ingot.align.rollouts import Answer, RolloutStream, prompt_ids
+from ingot.align.same_kernels import SameKernels
 from ingot.config import Config
 from ingot.data.conversations import Example, mine_code, unseen
 from ingot.data.corpus import iterate_documents
@@ -52,6 +53,9 @@ class AlignConfig(Config):
         clip_high: how far above 1.
         beta: weight of the divergence from the fine-tuned model; 0 needs no reference.
         micro_batch: answers that are trained on at once.
+        invariant: whether the trainer computes as the sampler does, to the last bit: the first ratio of an
+            update is exactly 1. Else they differ by rounding, as the logged `ratio_off` says. On the CPU, and
+            slower (docs/alignment.md).
         most_steps: however many fit into the minutes.
         optimizer: learning rates; `matrix_rate` 0 gives all parameters to AdamW.
         schedule: of the learning rates.
@@ -67,6 +71,7 @@ class AlignConfig(Config):
     clip_high: float = Field(default=0.28, gt=0)
     beta: float = Field(default=0.0, ge=0)
     micro_batch: int = Field(default=32, gt=0)
+    invariant: bool = False
     most_steps: int = Field(default=1000, gt=0)
     optimizer: OptimizerConfig = OptimizerConfig(
         matrix_rate=0.0, embedding_rate=3e-4, head_rate=3e-4, norm_rate=3e-4
@@ -114,7 +119,7 @@ class Align:
         stream.watch = lambda step, answers: _show(shown, step, answers)
         trainer = Trainer(
             model,
-            self._objective(context),
+            self._objective(context, stream),
             stream,
             self.config.optimizer.build(model, DTYPES[train.precision]),
             train,
@@ -138,7 +143,7 @@ class Align:
             raise LeftOut(f"{found} whose answers a program can verify can be mined from this corpus")
         return fitting
 
-    def _objective(self, context: Context) -> GRPO:
+    def _objective(self, context: Context, stream: RolloutStream) -> GRPO:
         reference = None
         if self.config.beta > 0:
             reference = huggingface.load(context.parents["finetune"].path, device=context.device)
@@ -149,11 +154,15 @@ class Align:
             reference=reference,
             beta=self.config.beta,
             temperature=self.config.temperature,
+            policy=None if stream.same is None else stream.same.logprobs,
+            compared=stream.compared,
         )
 
     def _stream(
         self, model: Decoder, tokenizer: Tokenizer, examples: Sequence[Example], seed: int, train: TrainConfig
     ) -> RolloutStream:
+        dtype = DTYPES[train.precision]
+        machine.prepare_threads(train.threads)  # on as many as it will train on, kernels are tried
         return RolloutStream(
             model,
             tokenizer,
@@ -165,7 +174,8 @@ class Align:
             temperature=self.config.temperature,
             advantage=self.config.advantage,
             seed=seed,
-            dtype=DTYPES[train.precision],
+            dtype=dtype,
+            same=SameKernels(model, dtype) if self.config.invariant else None,
         )
 
     def _plan(
@@ -184,8 +194,9 @@ class Align:
             threads=machine.threads(),
             schedule=self.config.schedule,
         )
-        stopwatch = time_update(model, self._objective(context), self.config.optimizer, train, context.device)
         stream = self._stream(model, tokenizer, examples, context.seed, train)
+        objective = self._objective(context, stream)
+        stopwatch = time_update(model, objective, self.config.optimizer, train, context.device)
         answering = learning = 0.0
         rows = 0
         for step in range(_MEASURED + 1):
@@ -251,6 +262,13 @@ def _report(context: Context, log: list[dict[str, Any]], prompts: int) -> None:
         f"success from {before['success']:.0%} to {after['success']:.0%}, "
         f"the length of answers from {before['length']:.0f} to {after['length']:.0f} tokens."
     )
+    compared = [line["ratio_off"] for line in log if "ratio_off" in line]
+    if compared:
+        context.metrics["ratio_off"] = off = max(compared)
+        agreement = f"at most {off:.1e} from" if off else "bit for bit"
+        context.notes.append(
+            f"Before an update, the trainer's log-probabilities were {agreement} the sampler's."
+        )
     if after["hollow"] > 0.2 or after["length"] < before["length"] / 2:
         context.notes.append(
             f"Beware of cheating: {after['hollow']:.0%} of the answers are functions that do nothing, "

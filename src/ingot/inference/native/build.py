@@ -25,6 +25,7 @@ from ingot.nn.kernels import build as kernels
 
 FLAGS = ("-O3", "-std=c++20", "-fPIC", "-Wno-psabi")
 NATIVE = {"x86_64": "-march=native", "aarch64": "-mcpu=native", "arm64": "-mcpu=native"}
+WITHOUT_TILES = ("-mno-amx-tile", "-mno-amx-bf16", "-mno-amx-int8")
 SECONDS = 300  # after which a compiler is given up
 
 _lock = threading.Lock()
@@ -75,7 +76,7 @@ def _make() -> None:
     """Compiles the library and loads it; leaves None where that fails."""
     threads = kernels.openmp()
     try:
-        _build(threads, _place(threads))
+        _build(Path(__file__).with_name("step.cpp"), _flags(threads), threads, _place(threads))
     except (OSError, RuntimeError, subprocess.SubprocessError):
         return
     _take()
@@ -86,8 +87,13 @@ def _place(threads: Path | None) -> Path:
 
 
 def _flags(threads: Path | None) -> list[str]:
+    """The compiler's flags, without tiles where Linux refuses this process the registers."""
     native = NATIVE.get(platform.machine())
-    return [*FLAGS, *([native] if native else []), *(["-fopenmp"] if threads else [])]
+    refused = "amx_tile" in device.instruction_sets() and not kernels.tiles_allowed()
+    return [
+        *FLAGS, *([native] if native else []), *(WITHOUT_TILES if refused else ()),
+        *(["-fopenmp"] if threads else []),
+    ]  # fmt: skip
 
 
 def _fingerprint(threads: Path | None) -> str:
@@ -100,7 +106,7 @@ def _fingerprint(threads: Path | None) -> str:
     return known.hexdigest()[:16]
 
 
-def _build(threads: Path | None, library: Path) -> None:
+def _build(source: Path, flags: list[str], threads: Path | None, library: Path) -> None:
     """Compiles aside and renames, so that a kill or another process at the same work does no harm.
 
     Raises:
@@ -112,10 +118,9 @@ def _build(threads: Path | None, library: Path) -> None:
     library.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=library.parent, prefix=f".{library.name}.tmp-") as aside:
         compiled, linked = Path(aside, "step.o"), Path(aside, "step.so")
-        source = Path(__file__).with_name("step.cpp")
         # In two steps: told of OpenMP, the linker would take the system's library of that kind.
         for command in (
-            [compiler, *_flags(threads), "-c", str(source), "-o", str(compiled)],
+            [compiler, *flags, "-c", str(source), "-o", str(compiled)],
             [compiler, "-shared", str(compiled), *([str(threads)] if threads else []), "-o", str(linked)],
         ):
             subprocess.run(command, capture_output=True, timeout=SECONDS, check=True)

@@ -157,7 +157,7 @@ class Packed:
             assert isinstance(feed_forward, FeedForward)
             up, ups = [Piece(feed_forward.up, 0)], panels
         local = self.model.local_rotary if config.local(number) else None
-        rotary = self.model.rotary if local is None else local
+        rotary = None if number in config.unturned_layers else local or self.model.rotary
         return Layer(
             attention_norm=self._norm(block.attention_norm),
             attention_output_norm=self._norm(block.attention_output_norm),

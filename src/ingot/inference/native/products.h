@@ -4,7 +4,7 @@
 //
 // A packed matrix is a row of panels, 32 outputs each; a panel is a row of groups, each 128 bytes: for every
 // output four bytes, which are one fp32 number, two bf16 numbers or four int8 numbers that stand beside one
-// another along i. The rows' numbers are cut to groups of the same four bytes; the inner loop broadcasts them.
+// another along i. Rows are cut to groups of the same four bytes, too; the inner loop broadcasts them.
 //
 //     panel   | group 0: out 0 ... out 31 | group 1: out 0 ... out 31 | ...
 //     rows    | group 0: row 0 ... row 11 | group 1: row 0 ... row 11 | ...      (blocks of so many rows)
@@ -13,6 +13,8 @@
 // whatever rows stand beside it.
 //
 // Rows that meet int8 weights are rounded to 16 bits, high and low bytes apart, and multiplied as integers.
+//
+// Here are products by vectors, of any processor; `tile_products.h` has those by tiles, of the few that can.
 
 #pragma once
 
@@ -38,17 +40,19 @@ struct Matrix {  // [outs, inputs]; scale and bias stand in the order of the pan
     long numbers() const { return kind == FLOAT ? 1 : kind == BF16 ? 2 : 4; }  // of a group, for one output
     long groups() const { return (inputs + numbers() - 1) / numbers(); }
     long count() const { return (outs + PANEL - 1) / PANEL; }
-    long panel_bytes() const { return groups() * GROUP_BYTES; }
+    long panel_bytes() const { return (groups() + LANES - 1) / LANES * LANES * GROUP_BYTES; }  // whole tiles
 };
 
+// How rows meet a kind of matrix: rows of a block, integers that one number is cut to, numbers of a group for
+// one output, and what the number of a row's groups is a multiple of.
 struct FloatKind {
-    static constexpr long ROWS = 12, PLANES = 1, NUMBERS = 1;
+    static constexpr long ROWS = 12, PLANES = 1, NUMBERS = 1, MULTIPLE = 1;
     using Sum = Floats;
     static void add(Sum& sum, Words weights, Words x) { sum = fused((Floats)weights, (Floats)x, sum); }
 };
 
 struct Bf16Kind {
-    static constexpr long ROWS = 12, PLANES = 1, NUMBERS = 2;
+    static constexpr long ROWS = 12, PLANES = 1, NUMBERS = 2, MULTIPLE = 1;
     using Sum = Floats;
     static void add(Sum& sum, Words weights, Words x) {
 #if defined(__AVX512BF16__)
@@ -61,7 +65,7 @@ struct Bf16Kind {
 };
 
 struct Int8Kind {  // weights are kept as w + 128
-    static constexpr long ROWS = 6, PLANES = 2, NUMBERS = 4;
+    static constexpr long ROWS = 6, PLANES = 2, NUMBERS = 4, MULTIPLE = 1;
     using Sum = Ints;
     static void add(Sum& sum, Words weights, Words x) {
 #if defined(__AVX512VNNI__)
@@ -71,6 +75,11 @@ struct Int8Kind {  // weights are kept as w + 128
             sum += (Ints)((weights >> place) & all(255u)) * ((Ints)(x << (24 - place)) >> 24);
 #endif
     }
+
+    // What the sums of both planes stand for.
+    static Floats meant(Ints high, Ints low, const int32_t* centres, Floats factor) {
+        return fused(floats(high - all(centres[0])), all(256.0f), floats(low - all(centres[1]))) * factor;
+    }
 };
 
 // Rows of activations in the form that a kind of matrix meets.
@@ -79,11 +88,13 @@ struct Rows {
     float* scale;      // int8: [rows]
     int32_t* centres;  // int8: [rows][2], 128 times the sum of each plane
     long groups;
+    long block = 0;  // for tiles: rows of every block, the last with zeros where it has fewer
 };
 
 template <class K>
 inline long row_words(long inputs) {
-    return (inputs + K::NUMBERS - 1) / K::NUMBERS * K::PLANES;
+    constexpr long NUMBERS = K::NUMBERS * K::MULTIPLE;
+    return (inputs + NUMBERS - 1) / NUMBERS * K::MULTIPLE * K::PLANES;
 }
 
 // Rows are cut to blocks of about the same size.
@@ -91,6 +102,13 @@ template <class K>
 inline long block_rows(long rows) {
     const long blocks = std::max(1L, (rows + K::ROWS - 1) / K::ROWS);
     return std::max(1L, (rows + blocks - 1) / blocks);
+}
+
+// The words of so many rows, the last block filled up.
+template <class K>
+inline long all_words(long rows, long inputs) {
+    const long block = block_rows<K>(rows);
+    return (rows + block - 1) / block * block * row_words<K>(inputs);
 }
 
 // 16 groups of one row, of each plane. `into` is what int8 multiplies with before it rounds.
@@ -160,7 +178,9 @@ inline void put(K, Row row, long inputs, const Rows& x, long first, long count) 
         }
         const long groups = std::min(LANES, x.groups - g);
         for (long plane = 0; plane < PLANES; ++plane)
-            interleave(words[plane], count, groups, to + (g * PLANES + plane) * count, PLANES * count);
+            if constexpr (K::MULTIPLE == LANES)  // rows of 64 bytes, as they are
+                std::memcpy(to + (g * PLANES + plane * LANES) * x.block, words[plane], x.block * 64);
+            else interleave(words[plane], count, groups, to + (g * PLANES + plane) * count, PLANES * count);
     }
     if constexpr (PLANES == 2)
         for (long r = 0; r < count; ++r)
@@ -176,14 +196,16 @@ template <class K, int R, int P>
 [[gnu::noinline]] void tile(const char* panels, long panel_bytes, long groups, const uint32_t* x,
                             const float* scale, const int32_t* centres, const float* out_scale, float* out,
                             long stride) {
-    constexpr long PLANES = K::PLANES, AHEAD = 32 * GROUP_BYTES;  // asked for so much earlier
+    constexpr long PLANES = K::PLANES, EARLIER = 32;  // groups
     typename K::Sum sums[P][2][PLANES][R] = {};
     for (long g = 0; g < groups; ++g, x += PLANES * R) {
+        // Asked for so much earlier; behind a panel's end follows its successor, P panels on.
+        const long ahead = EARLIER * GROUP_BYTES + (g + EARLIER < groups ? 0 : (P - 1) * panel_bytes);
 #pragma GCC unroll 4
         for (long p = 0; p < P; ++p) {
             const char* at = panels + p * panel_bytes + g * GROUP_BYTES;
-            __builtin_prefetch(at + AHEAD);
-            __builtin_prefetch(at + AHEAD + GROUP_BYTES / 2);
+            __builtin_prefetch(at + ahead);
+            __builtin_prefetch(at + ahead + GROUP_BYTES / 2);
             const Words left = load<Words>(at), right = load<Words>(at + GROUP_BYTES / 2);
 #pragma GCC unroll 2
             for (long plane = 0; plane < PLANES; ++plane)
@@ -205,10 +227,8 @@ template <class K, int R, int P>
                 if constexpr (PLANES == 1) {
                     store(to, sums[p][half][0][r]);
                 } else {
-                    const Floats high = floats(sums[p][half][0][r] - all(centres[2 * r]));
-                    const Floats low = floats(sums[p][half][1][r] - all(centres[2 * r + 1]));
                     const Floats factor = load<Floats>(out_scale + p * PANEL + half * LANES) * all(scale[r]);
-                    store(to, fused(high, all(256.0f), low) * factor);
+                    store(to, K::meant(sums[p][half][0][r], sums[p][half][1][r], centres + 2 * r, factor));
                 }
             }
 }

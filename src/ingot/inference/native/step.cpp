@@ -5,18 +5,21 @@
 //                       threads wait for one another here
 //
 // The residual stream and all that is between products is fp32; the factors of products are of the type that
-// the weights have (int8 weights meet rows of 16 bits). Every thread has the same panels of a matrix in each
-// pass, and reads its part of the weights in one stream.
+// the weights have (int8 weights meet rows of 16 bits). Every thread begins with the same panels of a matrix
+// in each pass, and reads its part of the weights in one stream; where it has to wait, the next ones come.
 
 #include <memory>
 
 #include "model.h"
 #include "threads.h"
+#include "tile_products.h"
 
 namespace ingot {
 namespace {
 
 constexpr long FEW = 8;       // rows up to which every thread prepares them all for itself
+constexpr long STEP = 4;      // panels that a thread takes at a time
+constexpr long SOON = 1 << 18;  // bytes of the next weights that come while a thread waits
 constexpr long QUERIES = 48;  // query heads that one thread attends with at a time
 
 using Buffer = std::unique_ptr<float[]>;
@@ -30,26 +33,38 @@ struct Task {
 class Prepared {
 public:
     void reserve(long kind, long rows, long inputs) {
-        with_kind(kind, [&](auto k) {
+        with_products(kind, [&](auto k) {
             using K = decltype(k);
-            words.resize(rows * row_words<K>(inputs) + LANES);
+            words.resize(all_words<K>(rows, inputs) + LANES);
             groups = row_words<K>(inputs) / K::PLANES;
+            block = block_rows<K>(rows);
         });
         scale.resize(rows);
         centres.resize(2 * rows);
     }
-    Rows rows() { return {words.data(), scale.data(), centres.data(), groups}; }
+    Rows rows() {
+        void* at = words.data();
+        size_t space = words.size() * 4;
+        std::align(64, 0, at, space);  // a tile's rows are lines of the cache
+        return {static_cast<uint32_t*>(at), scale.data(), centres.data(), groups, block};
+    }
 
 private:
     std::vector<uint32_t> words;
     std::vector<float> scale;
     std::vector<int32_t> centres;
-    long groups = 0;
+    long groups = 0, block = 1;
+};
+
+struct Own {  // of one thread
+    Prepared rows;
+    long products = 0;  // begun
 };
 
 class Work {  // one pass
 public:
-    Work(const Model& model, const Pass& pass, int threads) : model(model), pass(pass), rows(pass.t) {
+    Work(const Model& model, const Pass& pass, int threads)
+        : model(model), pass(pass), rows(pass.t), panels(4 * model.layers + 1, threads) {
         const long t = pass.t, all_heads = model.heads + 2 * model.key_heads;
         x = buffer(t * model.width);
         made = buffer(t * model.width);
@@ -104,11 +119,11 @@ private:
     // Rows [rows, inputs], normed where there is a norm, in the form that `matrix` meets.
     Rows prepare(const Thread& thread, const Norm* norm, const float* from, const Matrix& matrix) {
         const bool few = rows <= FEW;
-        Prepared& to = few ? own[thread.number] : shared;
+        Prepared& to = few ? own[thread.number].rows : shared;
         if (few || thread.number == 0) to.reserve(matrix.kind, rows, matrix.inputs);
         if (!few) thread.barrier.wait();
         const long inputs = matrix.inputs;
-        with_kind(matrix.kind, [&](auto kind) {
+        with_products(matrix.kind, [&](auto kind) {
             using K = decltype(kind);
             const long block = block_rows<K>(rows);
             std::vector<float> normed(norm && norm->kind ? block * inputs : 0);
@@ -128,19 +143,29 @@ private:
         return to.rows();
     }
 
-    // All rows times this thread's panels of a matrix; `take(row, output, count, values)`, bias added.
+    // Waits for all threads, while the weights that this one meets next come from memory.
+    void meet(const Thread& thread, const Matrix& next, long unit = 1) {
+        const auto [first, last] = thread.share(next.count(), unit);
+        const long bytes = next.panel_bytes();
+        thread.barrier.wait(next.panels + first * bytes, std::min(SOON, (last - first) * bytes));
+    }
+
+    // All rows times a matrix; `take(row, output, count, values)`, bias added.
     template <class Take>
     void product(const Thread& thread, const Matrix& matrix, const Rows& from, long unit, Take take) {
-        const auto [first, last] = thread.share(matrix.count(), unit);
-        with_kind(matrix.kind, [&, first = first, last = last](auto kind) {
-            multiply(kind, matrix, from, rows, first, last, unit,
-                     [&](long row, long panel, long count, float* values) {
-                         if (matrix.bias)
-                             for (long i = 0; i < count * PANEL; i += LANES)
-                                 store(values + i, load<Floats>(values + i) +
-                                                       load<Floats>(matrix.bias + panel * PANEL + i));
-                         take(row, panel * PANEL, count * PANEL, values);
-                     });
+        const long time = own[thread.number].products++;
+        const auto biased = [&](long row, long panel, long count, float* values) {
+            if (matrix.bias)
+                for (long i = 0; i < count * PANEL; i += LANES)
+                    store(values + i,
+                          load<Floats>(values + i) + load<Floats>(matrix.bias + panel * PANEL + i));
+            take(row, panel * PANEL, count * PANEL, values);
+        };
+        with_products(matrix.kind, [&](auto kind) {
+            const auto held = registers(kind, from, rows);
+            panels.each(thread, time, matrix.count(), unit, STEP, [&](long first, long last) {
+                multiply(kind, matrix, from, rows, first, last, unit, biased);
+            });
         });
     }
 
@@ -159,14 +184,14 @@ private:
         const long e = model.head_width, all_heads = model.heads + 2 * model.key_heads;
         const Rows from = prepare(thread, &layer.attention_norm, x.get(), layer.heads);
         product(thread, layer.heads, from, 1, into(heads.get(), all_heads * e, false));
-        thread.barrier.wait();
+        meet(thread, layer.output);
         with_kind(model.cache_kind, [&](auto kind) {
             const auto [first, last] = thread.share(rows);
             for (long row = first; row < last; ++row) turn_and_store(kind, layer, number, row);
-            thread.barrier.wait();
+            meet(thread, layer.output);
             attend(kind, layer, number);
         });
-        thread.barrier.wait();
+        meet(thread, layer.output);
     }
 
     template <class K>
@@ -263,7 +288,7 @@ private:
 
     void output(const Thread& thread, const Layer& layer) {
         const Rows from = prepare(thread, nullptr, mixed.get(), layer.output);
-        finish(thread, layer.output, from, layer.attention_output_norm, x.get(), true);
+        finish(thread, layer.output, from, layer.attention_output_norm, x.get(), true, layer.up);
     }
 
     void feed_forward(const Thread& thread, const Layer& layer, float* to, bool add) {
@@ -283,14 +308,16 @@ private:
                         if (real > 0) std::memcpy(inner.get() + row * f + at, made, real * sizeof(float));
                     }
                 });
-        thread.barrier.wait();
+        meet(thread, layer.down);
         const Rows through = prepare(thread, nullptr, inner.get(), layer.down);
-        finish(thread, layer.down, through, layer.feed_forward_output_norm, to, add);
+        const bool last = &layer + 1 == model.layer + model.layers;
+        const Matrix& next = model.parallel ? layer.heads : last ? model.head : (&layer)[1].heads;
+        finish(thread, layer.down, through, layer.feed_forward_output_norm, to, add, next);
     }
 
-    // A product that goes into the residual stream, by way of a norm where there is one.
+    // A product that goes into the residual stream, by way of a norm where there is one; `next` follows.
     void finish(const Thread& thread, const Matrix& matrix, const Rows& from, const Norm& norm, float* to,
-                bool add) {
+                bool add, const Matrix& next) {
         const long d = model.width;
         if (!norm.kind) {
             product(thread, matrix, from, 1, into(to, d, add));
@@ -303,7 +330,7 @@ private:
                 for (long i = row * d; i < (row + 1) * d; ++i) to[i] = made[i] + (add ? to[i] : 0);
             }
         }
-        thread.barrier.wait();
+        meet(thread, next);
     }
 
     void add(const Thread& thread, const float* from) {
@@ -329,8 +356,9 @@ private:
     const Pass& pass;
     long rows;
     Buffer x, made, heads, mixed, inner, last_x, last_mixed, last_made;
-    std::vector<Prepared> own;
+    std::vector<Own> own;
     Prepared shared;
+    Shared panels;
     std::vector<Task> tasks;
     std::unique_ptr<std::atomic<long>[]> taken;
 };

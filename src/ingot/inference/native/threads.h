@@ -2,8 +2,11 @@
 
 #pragma once
 
+#include <algorithm>
 #include <atomic>
+#include <memory>
 #include <thread>
+#include <utility>
 
 #if defined(_OPENMP)
 #include <omp.h>
@@ -17,7 +20,8 @@ class Barrier {
 public:
     explicit Barrier(long threads) : threads(threads) {}
 
-    void wait() {
+    // `soon` and so many bytes behind it are asked for from memory meanwhile.
+    void wait(const char* soon = nullptr, long bytes = 0) {
         if (threads == 1) return;
         const long turn = turns.load(std::memory_order_relaxed);
         if (arrived.fetch_add(1, std::memory_order_acq_rel) + 1 == threads) {
@@ -25,8 +29,10 @@ public:
             turns.store(turn + 1, std::memory_order_release);
             return;
         }
+        const char* const end = soon + bytes;
         for (long spins = 0; turns.load(std::memory_order_acquire) == turn; ++spins)
-            if (spins < SPINS) pause();
+            if (soon < end) __builtin_prefetch(soon), soon += 64;
+            else if (spins < SPINS) pause();
             else std::this_thread::yield();  // somebody else needs the cores too
     }
 
@@ -54,6 +60,33 @@ struct Thread {
         const long first = units * number / count * unit, last = units * (number + 1) / count * unit;
         return {std::min(first, pieces), std::min(last, pieces)};
     }
+};
+
+// Work that every thread has a share of, and helps the others with when its own is done: a thread whose core
+// somebody else uses for a while would keep all waiting.
+class Shared {
+public:
+    // Args: how often `each` is called by every thread, and how many threads there are at most.
+    Shared(long times, long threads) : times(times), reached(new std::atomic<long>[times * threads]) {
+        std::fill_n(reached.get(), times * threads, 0);
+    }
+
+    // Calls some(first, last) so that every piece is met once by one thread, `step` of them at a time.
+    // `time` counts the calls; shares begin at multiples of `unit`, which divides `step`.
+    template <class Some>
+    void each(const Thread& thread, long time, long pieces, long unit, long step, Some some) {
+        for (long i = 0; i < thread.count; ++i) {
+            const long whose = (thread.number + i) % thread.count;
+            const auto [first, last] = Thread{whose, thread.count, thread.barrier}.share(pieces, unit);
+            std::atomic<long>& next = reached[whose * times + time];
+            for (long at; (at = first + step * next.fetch_add(1, std::memory_order_relaxed)) < last;)
+                some(at, std::min(at + step, last));
+        }
+    }
+
+private:
+    const long times;
+    std::unique_ptr<std::atomic<long>[]> reached;
 };
 
 // Calls work(Thread) on so many threads: those of OpenMP, which the rest of the process computes on too.

@@ -39,12 +39,14 @@ from ingot.models.families import (
     qwen2,
     qwen3,
     qwen3_moe,
+    smollm3,
 )
 from ingot.models.families.rules import Rule
 
 FAMILIES: tuple[ModuleType, ...] = (
     qwen3,
     llama,
+    smollm3,
     qwen2,
     mistral,
     gemma3,

@@ -1,7 +1,7 @@
 """Phi-3 and Phi-4 mini: Abdin et al. 2024, arXiv 2404.14219; names as in `transformers`' Phi3ForCausalLM.
 
 Queries, keys and values are stored in one tensor, gate and up in another. Models for long texts have two rows
-of rotary factors, and keep only one cache: here they read texts up to the context that they learned on first.
+of rotary factors; which one turns a text, `nn.positions.Rotary` says.
 """
 
 from __future__ import annotations
@@ -28,9 +28,6 @@ def read(raw: dict[str, Any]) -> DecoderConfig:
     if old.get("type") in ("su", "yarn"):  # what longrope was called at first
         raw = raw | {"rope_scaling": old | {"type": "longrope"}}
     keys = sizes(raw) | rope(raw, also=("partial", "longrope")) | {"window": raw.get("sliding_window")}
-    scaling = keys.get("rope_scaling") or {}
-    if scaling.get("kind") == "longrope":
-        keys["context"] = min(keys["context"], scaling["original_context"])
     return DecoderConfig.parse(keys, where="config.json")
 
 
@@ -40,10 +37,7 @@ def describe(config: DecoderConfig) -> dict[str, Any]:
     scaling = config.rope_scaling
     if scaling is None or scaling.original_context is None:
         return keys | {"original_max_position_embeddings": config.context}
-    return keys | {
-        "max_position_embeddings": round(scaling.original_context * scaling.factor),
-        "original_max_position_embeddings": scaling.original_context,
-    }
+    return keys | {"original_max_position_embeddings": scaling.original_context}
 
 
 def mapping(config: DecoderConfig) -> list[Rule]:

@@ -235,6 +235,12 @@ PRESETS: dict[str, Preset] = {
         2048, 24, 32, 32, 8192, 49_152,
         parameters=1_711_376_384, source=_SMOL, tied=True, theta=130_000.0, context=8192,
     ),
+    "smollm3-3b": _llama(
+        "SmolLM3ForCausalLM", "smollm3",
+        vocabulary=128_256, width=2048, layers=36, heads=16, kv_heads=4, feed_forward=11_008,
+        parameters=3_075_098_624, source="Hugging Face 2025, hf.co/blog/smollm3",
+        context=65_536, epsilon=1e-6, theta=5_000_000.0, tied=True,
+    ),
     "mistral-7b": _llama(
         "MistralForCausalLM", "mistral",
         vocabulary=32_000, width=4096, layers=32, heads=32, kv_heads=8, feed_forward=14_336,

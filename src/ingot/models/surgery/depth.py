@@ -96,6 +96,7 @@ def _config(config: DecoderConfig, line: list[int]) -> DecoderConfig:
 
     local = None if config.local_layers is None else moved(config.local_layers)
     changes = {"layers": len(line), "local_layers": local, "dense_layers": moved(config.dense_layers)}
+    changes["unturned_layers"] = moved(config.unturned_layers)
     return config.model_copy(update=changes)
 
 

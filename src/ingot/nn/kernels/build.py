@@ -64,7 +64,7 @@ def load(name: str) -> ctypes.CDLL | None:
         The library, or None where it cannot be had; never an error.
     """
     threads = openmp()
-    if threads is None or not device.instruction_sets().issuperset(SETS) or not _tiles_allowed():
+    if threads is None or not device.instruction_sets().issuperset(SETS) or not tiles_allowed():
         return None
     try:
         library = folder() / f"{name}-{_fingerprint(name, threads)}.so"
@@ -86,8 +86,14 @@ def openmp() -> Path | None:
     return Path(next((path for path in found if path.startswith(home)), *found[:1])) if found else None
 
 
-def _tiles_allowed() -> bool:
-    """Asks Linux for the tile registers, which a process may not use before."""
+def tiles_allowed() -> bool:
+    """Asks Linux for the tile registers, which a process may not use before.
+
+    Only to be called where the processor has some: elsewhere the number means another question.
+
+    Returns:
+        Whether this process may use them from now on, in all its threads.
+    """
     return ctypes.CDLL(None).syscall(_ARCH_PRCTL, _REQUEST_STATE, _TILE_DATA) == 0
 
 
