@@ -64,8 +64,8 @@ def our_model(folder: Path, kind: str) -> Decoder:
 
 def ours(folder: Path, kind: str, rows: int, prompt: int, tokens: int) -> Callable[[], tuple[float, float]]:
     """Returns what measures the engine once: seconds to the first token, and of all further steps."""
+    from ingot.inference.choosing.sampling import Sampling
     from ingot.inference.engine import Engine
-    from ingot.inference.sampling import Sampling
 
     engine = Engine(our_model(folder, kind), Tokenizer.load(folder), slots=rows)
     greedy = Sampling(max_new_tokens=tokens, temperature=0)
@@ -145,10 +145,10 @@ def apart(folder: Path) -> dict[str, float]:
 
     from transformers import AutoModelForCausalLM
 
-    from ingot.inference.native import runner
-    from ingot.inference.paged_attention import TorchRunner
-    from ingot.inference.pages import Pages, pages_for
-    from ingot.inference.passes import Runner, Segment, assemble
+    from ingot.inference.computing.native import runner
+    from ingot.inference.computing.paged_attention import TorchRunner
+    from ingot.inference.computing.pages import Pages, pages_for
+    from ingot.inference.computing.passes import Runner, Segment, assemble
 
     tokens = prompt_tokens(100)
     with torch.inference_mode():

@@ -24,11 +24,11 @@ import measure
 from claims import Claim, result
 
 from ingot import device
+from ingot.inference.choosing.sampling import Sampling
+from ingot.inference.computing.invariant import Invariance
+from ingot.inference.computing.native import runner as native_runner
+from ingot.inference.computing.paged_attention import TorchRunner
 from ingot.inference.engine import Engine
-from ingot.inference.invariant import Invariance
-from ingot.inference.native import runner as native_runner
-from ingot.inference.paged_attention import TorchRunner
-from ingot.inference.sampling import Sampling
 from ingot.tokenizer import Tokenizer
 
 WORK = {"16 at once": (16, 32), "one alone": (1, 32), "prompt": (1, 512)}

@@ -17,8 +17,8 @@ import measure
 from claims import Claim, result
 
 from ingot import device
+from ingot.inference.choosing.sampling import Sampling
 from ingot.inference.engine import Engine
-from ingot.inference.sampling import Sampling
 from ingot.tokenizer import Tokenizer
 
 SYSTEM, OWN = 1000, 20

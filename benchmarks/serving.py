@@ -144,7 +144,7 @@ class Alone:
 
     def crowd(self, prompts: list[list[int]], tokens: int) -> float:
         """Submits all at once, and returns tokens of answers per second."""
-        from ingot.inference.sampling import Sampling
+        from ingot.inference.choosing.sampling import Sampling
 
         greedy = Sampling(max_new_tokens=tokens, temperature=0, ignore_eos=True)
         began = time.perf_counter()

@@ -31,12 +31,12 @@ import torch
 from claims import Claim, result
 from torch import Tensor
 
-from ingot.inference.draft import guessed, load_draft
+from ingot.inference.choosing.sampling import Rows, Sampling, sample
 from ingot.inference.engine import Engine
+from ingot.inference.guessing.draft import guessed, load_draft
+from ingot.inference.guessing.prompt_lookup import PromptLookup
 from ingot.inference.load import load_model
-from ingot.inference.prompt_lookup import PromptLookup
 from ingot.inference.request import Request
-from ingot.inference.sampling import Rows, Sampling, sample
 from ingot.models.decoder_config import DecoderConfig
 
 SHARES = (0.0, 0.3, 0.6, 0.8, 0.9, 1.0)

@@ -63,9 +63,9 @@ def side(way: str, folder: Path, answer: int, repeats: int) -> dict[str, Any]:
             return [row[PROMPT:].tolist() for row in made]
     else:
         from ingot.compress import quantize
+        from ingot.inference.choosing.sampling import Sampling
+        from ingot.inference.computing.paged_attention import TorchRunner
         from ingot.inference.engine import Engine
-        from ingot.inference.paged_attention import TorchRunner
-        from ingot.inference.sampling import Sampling
         from ingot.models import huggingface
 
         dtype = torch.bfloat16 if way in ("bf16", "int8", "together") else torch.float32

@@ -16,8 +16,8 @@ from ingot.data.conversations import Example
 from ingot.data.stream import Part
 from ingot.errors import ConfigError
 from ingot.evaluate.instruction import answer, chat_prompt
+from ingot.inference.choosing.sampling import Sampling
 from ingot.inference.ingot import Ingot
-from ingot.inference.sampling import Sampling
 from ingot.models.decoder import Decoder, DecoderConfig
 from ingot.objectives.grpo import GRPO, token_logprobs
 from ingot.objectives.objective import IGNORED

@@ -21,8 +21,8 @@ from ingot.artifact import Artifact
 from ingot.config import Config
 from ingot.data.conversations import Example
 from ingot.errors import ConfigError
+from ingot.inference.choosing.sampling import Sampling
 from ingot.inference.engine import Engine
-from ingot.inference.sampling import Sampling
 from ingot.models import huggingface
 from ingot.models.decoder import Decoder, DecoderConfig
 from ingot.objectives.grpo import GRPO, token_logprobs

@@ -20,8 +20,8 @@ from ingot.api import Embedder, Ingot, locate
 from ingot.artifact import publish, write_record
 from ingot.cli import main
 from ingot.errors import ArtifactError, ConfigError, RequestError
+from ingot.inference.choosing.sampling import Sampling
 from ingot.inference.load import load_writer
-from ingot.inference.sampling import Sampling
 from ingot.models import encoder_decoder_folder, encoder_folder, huggingface, linear_folder
 from ingot.models.decoder import DecoderConfig
 from ingot.models.encoder import EncoderConfig

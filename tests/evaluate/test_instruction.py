@@ -17,8 +17,8 @@ from ingot.evaluate.instruction import answer, chat_prompt, choose, outcomes
 from ingot.evaluate.measured import Measured, measure, parameter_count
 from ingot.evaluate.samples import choose_samples, table
 from ingot.evaluate.speed import decode_tokens_per_second
+from ingot.inference.choosing.sampling import Sampling
 from ingot.inference.engine import Engine
-from ingot.inference.sampling import Sampling
 from ingot.models import huggingface
 from ingot.models.decoder import Decoder, DecoderConfig
 from ingot.tokenizer.chat import render

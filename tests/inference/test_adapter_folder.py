@@ -13,8 +13,8 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from ingot.errors import ArtifactError, RequestError
-from ingot.inference.adapter_folder import read_adapter
-from ingot.inference.adapters import Adapters
+from ingot.inference.computing.adapter_folder import read_adapter
+from ingot.inference.computing.adapters import Adapters
 from ingot.models import huggingface
 from ingot.models.decoder import Decoder
 

@@ -11,12 +11,12 @@ from safetensors.torch import save_file
 
 from ingot.compress import quantize
 from ingot.errors import RequestError
+from ingot.inference.choosing.sampling import Sampling
+from ingot.inference.computing.paged_attention import TorchRunner
+from ingot.inference.computing.pages import Pages
+from ingot.inference.computing.passes import Pass
 from ingot.inference.engine import Engine
-from ingot.inference.paged_attention import TorchRunner
-from ingot.inference.pages import Pages
-from ingot.inference.passes import Pass
-from ingot.inference.prompt_lookup import PromptLookup
-from ingot.inference.sampling import Sampling
+from ingot.inference.guessing.prompt_lookup import PromptLookup
 from ingot.models import huggingface
 from ingot.models.decoder import Decoder
 from ingot.tokenizer import Tokenizer

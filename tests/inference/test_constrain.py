@@ -17,11 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingot.errors import ConfigError, RequestError
-from ingot.inference.constrain import Grammar, Guide, guide
+from ingot.inference.choosing.constrain import Grammar, Guide, guide
+from ingot.inference.choosing.sampling import Sampling
+from ingot.inference.choosing.trial import Trial
 from ingot.inference.engine import Engine
 from ingot.inference.request import Completion
-from ingot.inference.sampling import Sampling
-from ingot.inference.trial import Trial
 from ingot.models.decoder import Decoder
 from ingot.tokenizer import Tokenizer
 from ingot.tokenizer.training import TokenizerConfig

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from ingot.errors import ArtifactError, RequestError
+from ingot.inference.choosing.sampling import Sampling
 from ingot.inference.engine import Engine
-from ingot.inference.sampling import Sampling
 from ingot.models import huggingface
 from ingot.models.decoder import Decoder
 

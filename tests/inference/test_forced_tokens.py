@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from ingot.inference.sampling import Sampling
-from ingot.inference.seq2seq import seq2seq_engine
+from ingot.inference.choosing.sampling import Sampling
+from ingot.inference.rows.seq2seq import seq2seq_engine
 from ingot.models import encoder_decoder_folder as folder
 from ingot.tokenizer import Tokenizer
 

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingot.errors import RequestError
+from ingot.inference.choosing.sampling import Sampling
+from ingot.inference.computing.invariant import BLOCK, Invariance, TiledRunner, steady_rows
+from ingot.inference.computing.native import runner as native_runner
+from ingot.inference.computing.pages import PAGE, Layout
 from ingot.inference.engine import Engine
-from ingot.inference.invariant import BLOCK, Invariance, TiledRunner, steady_rows
-from ingot.inference.native import runner as native_runner
-from ingot.inference.pages import PAGE, Layout
 from ingot.inference.request import Request
-from ingot.inference.sampling import Sampling
 from ingot.models.decoder import Decoder, DecoderConfig
 
 BASE: dict[str, Any] = {

@@ -10,12 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ingot.errors import ArtifactError, RequestError
-from ingot.inference import row_engine
-from ingot.inference.grammar import Grammar
-from ingot.inference.linear import LinearHeld, linear_engine
+from ingot.inference.choosing.grammar import Grammar
+from ingot.inference.choosing.sampling import Sampling
 from ingot.inference.request import Request
-from ingot.inference.row_engine import RowEngine
-from ingot.inference.sampling import Sampling
+from ingot.inference.rows import row_engine
+from ingot.inference.rows.linear import LinearHeld, linear_engine
+from ingot.inference.rows.row_engine import RowEngine
 from ingot.models.linear_config import FullAttentionConfig, LinearDecoderConfig
 from ingot.models.linear_decoder import LinearDecoder
 from ingot.nn.delta import DeltaConfig
@@ -107,7 +107,7 @@ def test_what_is_asked_about_tokens_is_what_whole_passes_say(
     model: LinearDecoder, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(row_engine, "READ_AT_ONCE", 30)
-    monkeypatch.setattr("ingot.inference.linear.SCORED_AT_ONCE", 7)
+    monkeypatch.setattr("ingot.inference.rows.linear.SCORED_AT_ONCE", 7)
     prompt = prompts([25], tokenizer.vocab_size)[0]
     engine = linear_engine(model, tokenizer)
     asked = Sampling(max_new_tokens=3, temperature=0, top_logprobs=2, prompt_logprobs=True)

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ingot.inference.choosing.sampling import Rows, Sampling, alternatives, told
 from ingot.inference.request import Request
-from ingot.inference.sampling import Rows, Sampling, alternatives, told
 from ingot.inference.text import Transcript
 
 

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from ingot import device
 from ingot.compress.quantize import dequantized, quantize
 from ingot.errors import RequestError
-from ingot.inference.native import NativeRunner, build, runner, unsupported
-from ingot.inference.native.layout import Call, Layer, Matrix, Model, Norm
-from ingot.inference.pages import Pages, pages_for
-from ingot.inference.passes import Pass, Segment, assemble
+from ingot.inference.computing.native import NativeRunner, build, runner, unsupported
+from ingot.inference.computing.native.layout import Call, Layer, Matrix, Model, Norm
+from ingot.inference.computing.pages import Pages, pages_for
+from ingot.inference.computing.passes import Pass, Segment, assemble
 from ingot.models.decoder import Decoder, DecoderConfig
 from ingot.nn.experts import ExpertsConfig
 from ingot.nn.rope_scaling import RopeScaling

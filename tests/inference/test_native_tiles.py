@@ -23,10 +23,10 @@ from torch import Tensor
 from ingot import device
 from ingot.compress.quantize import quantize
 from ingot.compress.quantized import quantize_rows
-from ingot.inference.native import NativeRunner, build, runner
-from ingot.inference.native.layout import BF16, FLOAT, INT8, PANEL, Matrix
-from ingot.inference.pages import Pages, pages_for
-from ingot.inference.passes import Segment, assemble
+from ingot.inference.computing.native import NativeRunner, build, runner
+from ingot.inference.computing.native.layout import BF16, FLOAT, INT8, PANEL, Matrix
+from ingot.inference.computing.pages import Pages, pages_for
+from ingot.inference.computing.passes import Segment, assemble
 from ingot.models.decoder import Decoder, DecoderConfig
 from ingot.nn.kernels import build as kernels
 

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingot.errors import ResourceError
-from ingot.inference.paged_attention import TorchRunner
-from ingot.inference.pages import PAGE, Layout, Pages, pages_for, widest_window
-from ingot.inference.passes import Segment, assemble
+from ingot.inference.computing.paged_attention import TorchRunner
+from ingot.inference.computing.pages import PAGE, Layout, Pages, pages_for, widest_window
+from ingot.inference.computing.passes import Segment, assemble
 from ingot.models.decoder import Decoder, DecoderConfig
 
 BASE: dict[str, Any] = {

@@ -10,9 +10,9 @@ from scipy import stats
 from transformers import MinNewTokensLengthLogitsProcessor, RepetitionPenaltyLogitsProcessor
 
 from ingot.errors import ConfigError, RequestError
-from ingot.inference.penalties import Edits, History
+from ingot.inference.choosing.penalties import Edits, History
+from ingot.inference.choosing.sampling import Sampling, sample
 from ingot.inference.request import Request, rows_of
-from ingot.inference.sampling import Sampling, sample
 from ingot.inference.text import Transcript
 
 CPU = torch.device("cpu")

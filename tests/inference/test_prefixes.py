@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from ingot.inference.choosing.sampling import Sampling
+from ingot.inference.computing.invariant import Invariance
+from ingot.inference.computing.pages import PAGE, Pages
+from ingot.inference.computing.passes import Pass, Runner
 from ingot.inference.engine import Engine
-from ingot.inference.invariant import Invariance
-from ingot.inference.pages import PAGE, Pages
-from ingot.inference.passes import Pass, Runner
 from ingot.inference.prefixes import Prefixes, Weights
-from ingot.inference.sampling import Sampling
 from ingot.models.decoder import Decoder
 
 GREEDY = Sampling(temperature=0, max_new_tokens=8)

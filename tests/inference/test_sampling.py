@@ -17,8 +17,8 @@ from transformers import (
 )
 
 from ingot.errors import ConfigError
-from ingot.inference.sampling import Rows, Sampling, draw, likeliest, sample, told, uniform
-from ingot.inference.truncation import highest, threshold, typical
+from ingot.inference.choosing.sampling import Rows, Sampling, draw, likeliest, sample, told, uniform
+from ingot.inference.choosing.truncation import highest, threshold, typical
 
 BITS = 2**64 - 1
 

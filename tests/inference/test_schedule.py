@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ingot.errors import RequestError
+from ingot.inference.choosing.sampling import Sampling
+from ingot.inference.computing.pages import PAGE, Layout, Pages
+from ingot.inference.computing.passes import Pass
 from ingot.inference.engine import Engine
-from ingot.inference.pages import PAGE, Layout, Pages
-from ingot.inference.passes import Pass
 from ingot.inference.request import Request
-from ingot.inference.sampling import Sampling
 from ingot.models.decoder import Decoder
 
 

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingot.errors import RequestError
-from ingot.inference.branches import Branches
+from ingot.inference.choosing.sampling import Sampling
 from ingot.inference.engine import Engine
-from ingot.inference.sampling import Sampling
-from ingot.inference.search import beam_search, best_of, contrastive_search
+from ingot.inference.searching.branches import Branches
+from ingot.inference.searching.search import beam_search, best_of, contrastive_search
 from ingot.models import huggingface
 from ingot.models.decoder import Decoder
 

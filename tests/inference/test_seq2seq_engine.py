@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ingot.errors import RequestError
-from ingot.inference import row_engine
-from ingot.inference import seq2seq as doors
-from ingot.inference.beams import Beams
+from ingot.inference.choosing.sampling import Sampling
 from ingot.inference.request import Request
-from ingot.inference.sampling import Sampling
-from ingot.inference.seq2seq import banned_tokens, search, seq2seq_engine
+from ingot.inference.rows import row_engine
+from ingot.inference.rows import seq2seq as doors
+from ingot.inference.rows.seq2seq import banned_tokens, search, seq2seq_engine
+from ingot.inference.searching.beams import Beams
 from ingot.models import encoder_decoder_folder as folder
 from ingot.models.encoder_decoder import EncoderDecoder
 from ingot.models.encoder_decoder_writing import write

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from ingot.errors import ConfigError
-from ingot.inference.constrain import Grammar
-from ingot.inference.prompt_lookup import PromptLookup, Text
-from ingot.inference.sampling import Rows, Sampling, sample
-from ingot.inference.speculate import Pace, agreed, suits
+from ingot.inference.choosing.constrain import Grammar
+from ingot.inference.choosing.sampling import Rows, Sampling, sample
+from ingot.inference.guessing.prompt_lookup import PromptLookup, Text
+from ingot.inference.guessing.speculate import Pace, agreed, suits
 
 CPU = torch.device("cpu")
 few = st.integers(0, 3)

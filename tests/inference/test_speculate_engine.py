@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from ingot.errors import ArtifactError
-from ingot.inference.draft import DraftModel, guessed, load_draft
+from ingot.inference.choosing.sampling import Rows, Sampling, sample
+from ingot.inference.computing.invariant import Invariance
 from ingot.inference.engine import Engine
-from ingot.inference.invariant import Invariance
-from ingot.inference.prompt_lookup import PromptLookup
+from ingot.inference.guessing.draft import DraftModel, guessed, load_draft
+from ingot.inference.guessing.prompt_lookup import PromptLookup
 from ingot.inference.request import Request
-from ingot.inference.sampling import Rows, Sampling, sample
 from ingot.models import huggingface
 from ingot.models.decoder import Decoder, DecoderConfig
 from ingot.tokenizer import Tokenizer

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from ingot.errors import ConfigError
-from ingot.inference.paged_attention import TorchRunner
-from ingot.inference.pages import PAGE, Pages
-from ingot.inference.passes import Segment, assemble
+from ingot.inference.computing.paged_attention import TorchRunner
+from ingot.inference.computing.pages import PAGE, Pages
+from ingot.inference.computing.passes import Segment, assemble
 from ingot.models.decoder import DecoderConfig
 from ingot.models.describe import Part, blank, cost, tree
 from ingot.models.flow import INPUT, trace

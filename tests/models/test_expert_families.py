@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ingot.errors import ArtifactError
+from ingot.inference.choosing.sampling import Sampling
 from ingot.inference.engine import Engine
-from ingot.inference.sampling import Sampling
 from ingot.models import huggingface
 from ingot.models.decoder import Decoder, DecoderConfig
 from ingot.models.families import by_architecture

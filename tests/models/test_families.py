@@ -17,11 +17,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ingot.errors import ArtifactError
-from ingot.inference.native import packing as native
-from ingot.inference.native.runner import runner as native_runner
-from ingot.inference.paged_attention import TorchRunner
-from ingot.inference.pages import PAGE, Pages, pages_for
-from ingot.inference.passes import Runner, Segment, assemble
+from ingot.inference.computing.native import packing as native
+from ingot.inference.computing.native.runner import runner as native_runner
+from ingot.inference.computing.paged_attention import TorchRunner
+from ingot.inference.computing.pages import PAGE, Pages, pages_for
+from ingot.inference.computing.passes import Runner, Segment, assemble
 from ingot.models import huggingface
 from ingot.models.decoder import Decoder, DecoderConfig
 from ingot.models.families import FAMILIES, by_parts, rules, shapes

@@ -12,10 +12,10 @@ import torch
 import transformers
 from torch import Tensor
 
-from ingot.inference.native.runner import runner
-from ingot.inference.paged_attention import TorchRunner
-from ingot.inference.pages import PAGE, Pages, pages_for
-from ingot.inference.passes import Runner, Segment, assemble
+from ingot.inference.computing.native.runner import runner
+from ingot.inference.computing.paged_attention import TorchRunner
+from ingot.inference.computing.pages import PAGE, Pages, pages_for
+from ingot.inference.computing.passes import Runner, Segment, assemble
 from ingot.models import huggingface
 from ingot.models.decoder import Decoder
 

@@ -6,9 +6,9 @@ import pytest
 from judged import judged, opinionated
 from servers import Running
 
+from ingot.inference.choosing.sampling import Sampling
+from ingot.inference.computing.pages import PAGE, Layout
 from ingot.inference.engine import Engine
-from ingot.inference.pages import PAGE, Layout
-from ingot.inference.sampling import Sampling
 
 LONG = "def add(a, b): return a + b. " * 12
 

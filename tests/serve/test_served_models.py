@@ -14,8 +14,8 @@ from servers import Running, running, until
 
 from ingot.artifact import write_record
 from ingot.errors import ConfigError
+from ingot.inference.choosing.sampling import Sampling
 from ingot.inference.ingot import load
-from ingot.inference.sampling import Sampling
 from ingot.models import huggingface
 from ingot.serve.limits import Limits
 from ingot.serve.metrics import Metrics

@@ -10,8 +10,8 @@ import pytest
 
 from ingot.errors import RequestError
 from ingot.inference.asking import Asking
+from ingot.inference.choosing.sampling import Sampling
 from ingot.inference.request import Request
-from ingot.inference.sampling import Sampling
 from ingot.inference.text import Transcript
 from ingot.inference.usage import Usage
 from ingot.serve.protocol import ApiError

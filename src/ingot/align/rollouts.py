@@ -25,13 +25,13 @@ from ingot.data.examples import Conversation, pad
 from ingot.data.permutation import permute
 from ingot.data.stream import WHOLE, Part, salted_key
 from ingot.errors import ConfigError
+from ingot.inference.choosing.sampling import Sampling
+from ingot.inference.computing.native.runner import runner as native_runner
+from ingot.inference.computing.paged_attention import TorchRunner
+from ingot.inference.computing.pages import Pages
+from ingot.inference.computing.passes import Pass, Runner
 from ingot.inference.engine import Engine
-from ingot.inference.native.runner import runner as native_runner
-from ingot.inference.paged_attention import TorchRunner
-from ingot.inference.pages import Pages
-from ingot.inference.passes import Pass, Runner
 from ingot.inference.request import Completion
-from ingot.inference.sampling import Sampling
 from ingot.models.decoder import Decoder
 from ingot.objectives.objective import IGNORED
 from ingot.tokenizer.chat import encode_chat

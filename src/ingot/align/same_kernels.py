@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from ingot.errors import ConfigError
-from ingot.inference import sampling
-from ingot.inference.invariant import TiledRunner
+from ingot.inference.choosing import sampling
+from ingot.inference.computing.invariant import TiledRunner
 from ingot.models.decoder import Decoder
 from ingot.nn.invariant import RowTiles, exactly
 from ingot.nn.invariant_attention import TOGETHER, Alone

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ingot.inference.choosing.sampling import Sampling
 from ingot.inference.engine import Engine
-from ingot.inference.sampling import Sampling
 from ingot.models import encoder_decoder_folder, encoder_folder, huggingface, linear_folder
 from ingot.models.encoder_decoder_writing import write
 

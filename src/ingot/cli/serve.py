@@ -95,11 +95,11 @@ def serve(
     if memory_gib is not None:
         engine["memory"] = int(memory_gib * 2**30)
     if invariant:
-        from ingot.inference.invariant import Invariance
+        from ingot.inference.computing.invariant import Invariance
 
         engine["invariant"] = Invariance()
     if guess:
-        from ingot.inference.prompt_lookup import PromptLookup
+        from ingot.inference.guessing.prompt_lookup import PromptLookup
 
         engine["speculate"] = PromptLookup()
     allowance = Allowance(requests=requests_per_minute, tokens=tokens_per_minute)

@@ -27,7 +27,7 @@ def answers(model: Ingot, asked: Sequence[Mapping[str, Any]]) -> list[str | Ingo
         >>> answers(ingot.load("runs/demo"), [{"prompt": "import ", "temperature": 0}])  # doctest: +SKIP
         ['os']
     """
-    from ingot.inference.sampling import Sampling
+    from ingot.inference.choosing.sampling import Sampling
 
     results: list[str | IngotError] = [""] * len(asked)
     under_way: dict[int, Request] = {}

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from ingot.data.conversations import Example, mine_code
 from ingot.data.document import Document
 from ingot.evaluate.code_answers import judge
+from ingot.inference.choosing.sampling import Sampling
 from ingot.inference.engine import Engine
-from ingot.inference.sampling import Sampling
 from ingot.progress import Task
 from ingot.tokenizer.chat import encode_chat
 from ingot.tokenizer.tokenizer import Tokenizer

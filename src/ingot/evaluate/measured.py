@@ -17,9 +17,9 @@ from ingot.evaluate.bits_per_byte import Bits, measure_bits, places
 from ingot.evaluate.instruction import Outcome, Prompt, answer, chat_prompt, outcomes
 from ingot.evaluate.speed import decode_tokens_per_second
 from ingot.evaluate.statistics import Interval, ratio_interval, wilson
+from ingot.inference.choosing.sampling import Sampling
 from ingot.inference.engine import Engine
 from ingot.inference.load import load_model
-from ingot.inference.sampling import Sampling
 from ingot.models import huggingface
 from ingot.models.decoder import Decoder, DecoderConfig
 from ingot.progress import Progress

@@ -5,8 +5,8 @@ from __future__ import annotations
 import statistics
 import time
 
+from ingot.inference.choosing.sampling import Sampling
 from ingot.inference.engine import Engine
-from ingot.inference.sampling import Sampling
 from ingot.models.decoder import Decoder
 from ingot.tokenizer.tokenizer import Tokenizer
 

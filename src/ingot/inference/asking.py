@@ -6,8 +6,8 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 
+from ingot.inference.choosing.sampling import Sampling
 from ingot.inference.request import Completion, Request
-from ingot.inference.sampling import Sampling
 from ingot.inference.usage import Usage
 from ingot.progress import Task
 

@@ -23,17 +23,17 @@ import torch
 from torch import Tensor
 
 from ingot.errors import ArtifactError, RequestError
-from ingot.inference.adapters import Adapters
 from ingot.inference.asking import Asking
-from ingot.inference.invariant import Invariance
-from ingot.inference.pages import PAGE, Layout, Pages, pages_for, widest_window
-from ingot.inference.passes import Runner, Segment
+from ingot.inference.choosing.sampling import Rows, Sampling, alternatives, sample, told
+from ingot.inference.computing.adapters import Adapters
+from ingot.inference.computing.invariant import Invariance
+from ingot.inference.computing.pages import PAGE, Layout, Pages, pages_for, widest_window
+from ingot.inference.computing.passes import Runner, Segment
+from ingot.inference.computing.runners import Runners
+from ingot.inference.guessing.speculate import Speculate, Speculation
 from ingot.inference.prefixes import Prefixes, Weights
 from ingot.inference.request import Alternatives, Request, rows_of
-from ingot.inference.runners import Runners
-from ingot.inference.sampling import Rows, Sampling, alternatives, sample, told
 from ingot.inference.schedule import Entry, Piece, Schedule
-from ingot.inference.speculate import Speculate, Speculation
 from ingot.inference.text import Bytes
 from ingot.inference.usage import Usage
 from ingot.models.decoder import Decoder

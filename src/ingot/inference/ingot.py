@@ -9,18 +9,18 @@ from typing import Any
 from torch import Tensor
 
 from ingot.errors import ArtifactError, RequestError
+from ingot.inference.choosing.sampling import Sampling
 from ingot.inference.conversation import Fitted, fit
 from ingot.inference.embedding import Embedder
 from ingot.inference.engine import Engine
-from ingot.inference.linear import linear_engine
 from ingot.inference.load import Writer, load_writer
 from ingot.inference.locate import locate
 from ingot.inference.request import Completion
-from ingot.inference.row_engine import RowEngine
-from ingot.inference.sampling import Sampling
-from ingot.inference.search import beam_search
-from ingot.inference.sentinels import Sentinels
-from ingot.inference.seq2seq import banned_tokens, search, seq2seq_engine
+from ingot.inference.rows.linear import linear_engine
+from ingot.inference.rows.row_engine import RowEngine
+from ingot.inference.rows.sentinels import Sentinels
+from ingot.inference.rows.seq2seq import banned_tokens, search, seq2seq_engine
+from ingot.inference.searching.search import beam_search
 from ingot.inference.text import Transcript
 from ingot.models.decoder import Decoder
 from ingot.models.encoder_decoder import EncoderDecoder

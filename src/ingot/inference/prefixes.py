@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ingot.inference.pages import PAGE, Pages
+from ingot.inference.computing.pages import PAGE, Pages
 
 
 class Prefixes:

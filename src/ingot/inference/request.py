@@ -10,9 +10,9 @@ from typing import Self
 
 import torch
 
-from ingot.inference.constrain import Guide, guide
-from ingot.inference.penalties import Edits, History
-from ingot.inference.sampling import Rows, Sampling
+from ingot.inference.choosing.constrain import Guide, guide
+from ingot.inference.choosing.penalties import Edits, History
+from ingot.inference.choosing.sampling import Rows, Sampling
 from ingot.inference.text import Bytes, Transcript
 
 Alternatives = list[tuple[int, float]]

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
 
-from ingot.inference.pages import PAGE, Pages, pages_for
+from ingot.inference.computing.pages import PAGE, Pages, pages_for
 from ingot.inference.prefixes import Prefixes
 from ingot.inference.request import Request
 

@@ -14,8 +14,8 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, field_validator, model_validator
 
 from ingot.errors import ConfigError
-from ingot.inference.constrain import Grammar
-from ingot.inference.sampling import MOST_BIASES, Sampling
+from ingot.inference.choosing.constrain import Grammar
+from ingot.inference.choosing.sampling import MOST_BIASES, Sampling
 from ingot.serve.protocol import Shape, invalid, short
 
 IGNORED = frozenset(

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from ingot.errors import ConfigError
-from ingot.inference.constrain import Grammar
+from ingot.inference.choosing.constrain import Grammar
 from ingot.serve.asks import IGNORED, NEUTRAL, Ask, Count, Text
 from ingot.serve.protocol import Shape, invalid, short
 from ingot.serve.tool_calls import schema

@@ -7,8 +7,8 @@ from typing import NoReturn
 
 from ingot.errors import RequestError
 from ingot.inference.asking import Asking
+from ingot.inference.choosing.sampling import Sampling
 from ingot.inference.request import Request
-from ingot.inference.sampling import Sampling
 from ingot.inference.usage import Usage
 
 

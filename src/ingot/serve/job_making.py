@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 
 from ingot.errors import ArtifactError, RequestError
-from ingot.inference.constrain import guide
+from ingot.inference.choosing.constrain import guide
 from ingot.inference.ingot import Ingot
 from ingot.serve.asks import CHOICES, Ask, CompletionAsk
 from ingot.serve.chats import ChatAsk

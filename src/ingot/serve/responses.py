@@ -12,7 +12,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from ingot.inference.sampling import Sampling
+from ingot.inference.choosing.sampling import Sampling
 from ingot.serve import job_making
 from ingot.serve.counts import ResponseUsage
 from ingot.serve.kept import Shelf

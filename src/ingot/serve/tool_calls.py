@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ingot.inference.constrain import Grammar
+from ingot.inference.choosing.constrain import Grammar
 from ingot.tokenizer.calls import CLOSE, OPEN, Message
 
 FORCED = OPEN + "\n"

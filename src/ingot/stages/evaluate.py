@@ -19,7 +19,7 @@ from ingot.evaluate.baselines import COMMAND, NgramBits, ngram_bits_per_byte, xz
 from ingot.evaluate.folder import heldout
 from ingot.evaluate.instruction import choose
 from ingot.evaluate.measured import Measured, measure
-from ingot.inference.sampling import Sampling
+from ingot.inference.choosing.sampling import Sampling
 from ingot.models import huggingface
 from ingot.pipeline import Context, LeftOut
 from ingot.tokenizer.tokenizer import Tokenizer

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from ingot.errors import RequestError
-from ingot.inference.paged_attention import Paged
-from ingot.inference.pages import PAGE, Pages, pages_for
-from ingot.inference.passes import Segment, assemble
+from ingot.inference.computing.paged_attention import Paged
+from ingot.inference.computing.pages import PAGE, Pages, pages_for
+from ingot.inference.computing.passes import Segment, assemble
 from ingot.models.decoder import Decoder
 
 

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from ingot.errors import RequestError
-from ingot.inference.beams import Beams, Found
-from ingot.inference.constrain import Vocabulary
-from ingot.inference.row_cache import PLACES, NextTokens, RowCache
-from ingot.inference.row_engine import READ_AT_ONCE, Note, Reading, RowEngine
+from ingot.inference.choosing.constrain import Vocabulary
+from ingot.inference.rows.row_cache import PLACES, NextTokens, RowCache
+from ingot.inference.rows.row_engine import READ_AT_ONCE, Note, Reading, RowEngine
+from ingot.inference.searching.beams import Beams, Found
 from ingot.models.encoder_decoder import EncoderDecoder, Memory
 from ingot.nn.cross_attention import Looked
 from ingot.nn.relative import Added, padding

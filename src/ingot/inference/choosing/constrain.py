@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingot.errors import RequestError, ResourceError
-from ingot.inference.grammar import Grammar
+from ingot.inference.choosing.grammar import Grammar
+from ingot.inference.choosing.trial import LIMITS, Trial
 from ingot.inference.text import Bytes
-from ingot.inference.trial import LIMITS, Trial
 
 __all__ = ["Grammar", "Guide", "Vocabulary", "guide"]
 

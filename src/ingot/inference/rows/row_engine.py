@@ -23,10 +23,10 @@ from torch import Tensor
 
 from ingot.errors import ArtifactError, RequestError
 from ingot.inference.asking import Asking
-from ingot.inference.constrain import Vocabulary
+from ingot.inference.choosing.constrain import Vocabulary
+from ingot.inference.choosing.sampling import Rows, Sampling, alternatives, sample, told
 from ingot.inference.engine import Usage
 from ingot.inference.request import Request, rows_of
-from ingot.inference.sampling import Rows, Sampling, alternatives, sample, told
 
 READ_AT_ONCE = 2048
 """Prompt tokens that a step reads at most, padding counted (one row goes on by a token at least)."""

@@ -26,8 +26,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from ingot.inference.pages import PAGE, Pages
-from ingot.inference.passes import Pass, owners
+from ingot.inference.computing.pages import PAGE, Pages
+from ingot.inference.computing.passes import Pass, owners
 from ingot.models.decoder import Decoder
 from ingot.nn import scoring
 from ingot.nn.scoring import Scored

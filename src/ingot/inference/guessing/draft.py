@@ -23,13 +23,13 @@ import torch
 from torch import Tensor
 
 from ingot.errors import ArtifactError
+from ingot.inference.choosing.sampling import Rows, distribution, likeliest, uniform
+from ingot.inference.computing.native import runner as native_runner
+from ingot.inference.computing.paged_attention import TorchRunner
+from ingot.inference.computing.pages import Pages, pages_for
+from ingot.inference.computing.passes import Runner, Segment, assemble
 from ingot.inference.load import load_model
-from ingot.inference.native import runner as native_runner
-from ingot.inference.paged_attention import TorchRunner
-from ingot.inference.pages import Pages, pages_for
-from ingot.inference.passes import Runner, Segment, assemble
 from ingot.inference.request import Request, rows_of
-from ingot.inference.sampling import Rows, distribution, likeliest, uniform
 from ingot.models.decoder import Decoder
 from ingot.tokenizer import Tokenizer
 

@@ -20,7 +20,17 @@ import torch
 from torch import Tensor, nn
 
 from ingot.compress.quantized import QuantizedEmbedding, QuantizedLinear
-from ingot.inference.native.layout import ACTIVATIONS, BF16, FLOAT, INT8, PANEL, Layer, Matrix, Model, Norm
+from ingot.inference.computing.native.layout import (
+    ACTIVATIONS,
+    BF16,
+    FLOAT,
+    INT8,
+    PANEL,
+    Layer,
+    Matrix,
+    Model,
+    Norm,
+)
 from ingot.models.decoder import Block, Decoder
 from ingot.models.decoder_config import GATED
 from ingot.nn.attention import Attention

@@ -18,12 +18,12 @@ from operator import is_not
 import torch
 from torch import Tensor
 
-from ingot.inference.adapters import Adapters
-from ingot.inference.native import build
-from ingot.inference.native.runner import runner as native_runner
-from ingot.inference.paged_attention import TorchRunner
-from ingot.inference.pages import Pages
-from ingot.inference.passes import Runner, Segment, assemble, table_tensor
+from ingot.inference.computing.adapters import Adapters
+from ingot.inference.computing.native import build
+from ingot.inference.computing.native.runner import runner as native_runner
+from ingot.inference.computing.paged_attention import TorchRunner
+from ingot.inference.computing.pages import Pages
+from ingot.inference.computing.passes import Runner, Segment, assemble, table_tensor
 from ingot.models.decoder import Decoder
 
 

@@ -25,8 +25,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from ingot.inference.choosing.sampling import Sampling
 from ingot.inference.request import Request
-from ingot.inference.sampling import Sampling
 
 if TYPE_CHECKING:
     from ingot.inference.engine import Engine

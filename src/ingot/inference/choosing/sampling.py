@@ -19,9 +19,9 @@ from torch import Tensor
 
 from ingot.config import Config
 from ingot.errors import RequestError
-from ingot.inference.grammar import Grammar
-from ingot.inference.penalties import Edits
-from ingot.inference.truncation import threshold, typical
+from ingot.inference.choosing.grammar import Grammar
+from ingot.inference.choosing.penalties import Edits
+from ingot.inference.choosing.truncation import threshold, typical
 
 COOLEST = 1e-6
 """Temperatures above zero are at least this: below, division by them would overflow to NaN."""

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from ingot.errors import RequestError
-from ingot.inference.constrain import Vocabulary
-from ingot.inference.row_cache import NextTokens, RowCache
-from ingot.inference.row_engine import SCORED_AT_ONCE, Note, Reading, RowEngine
+from ingot.inference.choosing.constrain import Vocabulary
+from ingot.inference.rows.row_cache import NextTokens, RowCache
+from ingot.inference.rows.row_engine import SCORED_AT_ONCE, Note, Reading, RowEngine
 from ingot.models.linear_decoder import LinearDecoder
 from ingot.models.linear_state import KeysValues, LinearState
 from ingot.nn.delta import DeltaState

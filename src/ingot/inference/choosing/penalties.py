@@ -18,10 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ingot.inference.constrain import Guide
+from ingot.inference.choosing.constrain import Guide
 
 if TYPE_CHECKING:
-    from ingot.inference.sampling import Sampling
+    from ingot.inference.choosing.sampling import Sampling
 
 
 class History:

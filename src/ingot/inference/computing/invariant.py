@@ -23,9 +23,9 @@ from torch.nn.functional import pad
 
 from ingot.config import Config
 from ingot.errors import ResourceError
-from ingot.inference.native.runner import runner as native_runner
-from ingot.inference.pages import PAGE, Pages
-from ingot.inference.passes import Pass, Runner, owners
+from ingot.inference.computing.native.runner import runner as native_runner
+from ingot.inference.computing.pages import PAGE, Pages
+from ingot.inference.computing.passes import Pass, Runner, owners
 from ingot.models.decoder import Decoder
 from ingot.nn import invariant_attention
 from ingot.nn.experts import Experts

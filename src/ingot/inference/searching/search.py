@@ -15,9 +15,9 @@ from torch import Tensor
 
 from ingot.errors import RequestError
 from ingot.inference.asking import Asking
-from ingot.inference.branches import Branches
+from ingot.inference.choosing.sampling import Sampling, likeliest
 from ingot.inference.request import Completion
-from ingot.inference.sampling import Sampling, likeliest
+from ingot.inference.searching.branches import Branches
 from ingot.models.decoder import Decoder
 
 MOST_BEAMS = 64

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from ingot.errors import RequestError
-from ingot.inference.native import build
-from ingot.inference.native.layout import BF16, Call
-from ingot.inference.native.packing import Packed, unsupported
-from ingot.inference.pages import Layout, Pages
-from ingot.inference.passes import Pass
+from ingot.inference.computing.native import build
+from ingot.inference.computing.native.layout import BF16, Call
+from ingot.inference.computing.native.packing import Packed, unsupported
+from ingot.inference.computing.pages import Layout, Pages
+from ingot.inference.computing.passes import Pass
 from ingot.models.decoder import Decoder
 
 TYPES = {

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ingot.inference.pages import Pages
+from ingot.inference.computing.pages import Pages
 
 
 class Pass(NamedTuple):

@@ -20,7 +20,7 @@ from torch.utils.hooks import RemovableHandle
 
 from ingot.adapt.lora import LowRank, Places, add, places_of
 from ingot.errors import RequestError, did_you_mean
-from ingot.inference.adapter_folder import Adapter, read_adapter
+from ingot.inference.computing.adapter_folder import Adapter, read_adapter
 from ingot.models.decoder import Decoder
 
 

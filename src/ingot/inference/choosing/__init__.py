@@ -1,0 +1,1 @@
+"""Which token follows: samplers, penalties and grammars."""

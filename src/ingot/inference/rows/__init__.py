@@ -1,0 +1,1 @@
+"""Models whose memory is a row of state, or a source: their engine."""

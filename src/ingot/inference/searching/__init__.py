@@ -1,0 +1,1 @@
+"""Several continuations of one prompt, of which the best is wanted."""
