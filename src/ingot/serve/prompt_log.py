@@ -28,7 +28,6 @@ log = logging.getLogger("ingot.serve")
 FILE_BYTES = 2**26
 """From this size on a file is put aside as NAME.1, in place of the one before: about twice this is kept."""
 
-
 WAITING = 1024
 """Jobs that may wait to be written; where a disk hangs, those beyond are left out, and that is told."""
 
