@@ -10,17 +10,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ingot.api import load
+    from ingot.api import CausalLM, load
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "load"]
+__all__ = ["CausalLM", "__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    """Imports `load` only when it is asked for: it brings torch, and `ingot --help` must not."""
-    if name == "load":
-        from ingot.api import load
+    """Imports what brings torch only when it is asked for: `ingot --help` must not."""
+    if name in ("CausalLM", "load"):
+        from ingot import api
 
-        return load
+        return getattr(api, name)
     raise AttributeError(f"module 'ingot' has no attribute '{name}'")

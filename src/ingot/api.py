@@ -17,14 +17,19 @@ from typing import TYPE_CHECKING, Any
 from ingot.inference.locate import locate
 
 if TYPE_CHECKING:
+    from ingot.inference.causal_lm import CausalLM
     from ingot.inference.embedding import Embedder
     from ingot.inference.ingot import Ingot, load
 
-__all__ = ["Embedder", "Ingot", "load", "locate"]
+__all__ = ["CausalLM", "Embedder", "Ingot", "load", "locate"]
 
 
 def __getattr__(name: str) -> Any:
     """Imports what needs torch only when it is asked for."""
+    if name == "CausalLM":
+        from ingot.inference.causal_lm import CausalLM
+
+        return CausalLM
     if name in ("Embedder", "Ingot", "load"):
         from ingot.inference import ingot
 
