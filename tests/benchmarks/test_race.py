@@ -123,6 +123,7 @@ def test_unknown_optimizers_and_tiny_texts_are_refused(tmp_path: Path) -> None:
         material(tmp_path / "short.txt")
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table_and_json(
     tiny_corpus: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

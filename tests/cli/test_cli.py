@@ -29,7 +29,7 @@ def test_the_command_line_imports_nothing_heavy() -> None:
 def test_the_package_imports_nothing_heavy_until_asked() -> None:
     program = f"import sys, ingot; print([name for name in {HEAVY} if name in sys.modules], ingot.__all__)"
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert found.stdout == "[] ['__version__', 'load']\n"
+    assert found.stdout == "[] ['CausalLM', '__version__', 'load']\n"
     assert callable(ingot.load)
     with pytest.raises(AttributeError, match="no attribute 'laod'"):
         _ = ingot.laod

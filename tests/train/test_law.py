@@ -49,6 +49,7 @@ def test_one_broken_run_does_not_bend_the_law() -> None:
     assert fit(runs).law.loss(1e9, 2e10) == pytest.approx(BESIROGLU.loss(1e9, 2e10), rel=0.005)
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
     law, inside = HOFFMANN, 0
     for seed in range(20):
