@@ -18,7 +18,7 @@ def answers(model: Ingot, asked: Sequence[Mapping[str, Any]]) -> list[str | Ingo
     Args:
         model: loaded; one thread at a time may use it.
         asked: of each request `prompt` (a raw text, `{"role", "content"}` messages, or token ids) and any
-            field of `inference.sampling.Sampling`.
+            field of `inference.choosing.sampling.Sampling`.
 
     Returns:
         A text for each request, in order; where one cannot be served, the reason. It spoils no other.

@@ -60,7 +60,7 @@ def load(
 class Ingot:
     """A loaded model: writes on, answers, streams.
 
-    Every method that writes takes the fields of `inference.sampling.Sampling` as keywords
+    Every method that writes takes the fields of `inference.choosing.sampling.Sampling` as keywords
     (`max_new_tokens`, `temperature`, `top_k`, `top_p`, `seed`, `stop`). One thread at a time may use it.
     An encoder-decoder writes about the text that it is given: a translation, a summary.
 
